@@ -1,0 +1,106 @@
+"""Where LeRobotDataset v3.0 keeps things: file names, info.json and the two small metadata tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.features import Feature, to_info
+from data.statistics import Statistics
+
+VERSION = "v3.0"
+INFO = "meta/info.json"
+STATISTICS = "meta/stats.json"
+TASKS = "meta/tasks.parquet"
+EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+CHUNK_SIZE = 1000
+"""Files in one chunk folder."""
+
+
+def file_position(episode: int) -> dict[str, int]:
+    """Chunk and file index of an episode that has its files to itself."""
+    return {"chunk_index": episode // CHUNK_SIZE, "file_index": episode % CHUNK_SIZE}
+
+
+def episode_files(folder: Path, episode: int, video_keys: Sequence[str]) -> dict[str, Path]:
+    """Every file that belongs to one episode: `data`, `meta` and one per video key."""
+    position = file_position(episode)
+    files = {"data": folder / DATA.format(**position), "meta": folder / EPISODES.format(**position)}
+    return files | {key: folder / VIDEO.format(video_key=key, **position) for key in video_keys}
+
+
+def info_json(
+    features: Mapping[str, Feature], fps: int, robot_type: str, episodes: int, frames: int, tasks: int, codec: str
+) -> dict[str, Any]:
+    """The content of info.json, keys in LeRobot's order."""
+    has_videos = any(feature.dtype == "video" for feature in features.values())
+    return {
+        "codebase_version": VERSION,
+        "robot_type": robot_type,
+        "total_episodes": episodes,
+        "total_frames": frames,
+        "total_tasks": tasks,
+        "chunks_size": CHUNK_SIZE,
+        "data_files_size_in_mb": 100,
+        "video_files_size_in_mb": 200,
+        "fps": fps,
+        "splits": {"train": f"0:{episodes}"},
+        "data_path": DATA,
+        "video_path": VIDEO if has_videos else None,
+        "features": to_info(features, fps, codec),
+    }
+
+
+def write_tasks(path: Path, tasks: Sequence[str]) -> None:
+    """tasks.parquet: the instruction as a pandas index called `task`, its number as the column `task_index`."""
+    columns = [("task_index", "int64", "int64"), ("task", "unicode", "object")]
+    described = [
+        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy_type, "metadata": None}
+        for name, kind, numpy_type in columns
+    ]
+    pandas = {"index_columns": ["task"], "column_indexes": [], "columns": described, "pandas_version": "2.2.0"}
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
+
+
+def read_tasks(path: Path) -> list[str]:
+    """Instructions in the order of their task_index; the index column may be named `task` or not at all."""
+    table = pq.ParquetFile(path).read(use_threads=False)  # pq.read_table would import pandas: 2 s
+    column = next(name for name in table.column_names if name != "task_index")
+    numbers, names = table["task_index"].to_pylist(), table[column].to_pylist()
+    if sorted(numbers) != list(range(len(numbers))):
+        raise ValueError(f"task_index runs over {sorted(numbers)[:5]}..., not 0 to {len(numbers) - 1}")
+    return [name for _, name in sorted(zip(numbers, names, strict=True))]
+
+
+def write_episode_row(
+    path: Path,
+    episode: int,
+    start: int,
+    length: int,
+    fps: int,
+    tasks: Sequence[str],
+    video_keys: Sequence[str],
+    statistics: Mapping[str, Statistics],
+) -> None:
+    """The one row of metadata of an episode that has its files to itself."""
+    position = file_position(episode)
+    row: dict[str, Any] = {"episode_index": episode, "tasks": list(tasks), "length": length}
+    row |= {f"data/{name}": value for name, value in position.items()}
+    row |= {"dataset_from_index": start, "dataset_to_index": start + length}
+    for key in video_keys:
+        row |= {f"videos/{key}/{name}": value for name, value in position.items()}
+        row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": length / fps}
+    for key, entry in statistics.items():
+        row |= {f"stats/{key}/{name}": value.tolist() for name, value in entry.items()}
+    row |= {f"meta/episodes/{name}": value for name, value in position.items()}
+    table = pa.table({name: [value] for name, value in row.items()})
+    # One row of many columns is mostly description; without the optional parts the file is half as large.
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False, store_schema=False)

@@ -1,0 +1,1 @@
+"""Rollouts, statistics and reports: how often a policy does what it was told."""

@@ -1,0 +1,68 @@
+"""Where a result comes from: versions, machine, commit, and the hash of the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "tongs",
+    "numpy",
+    "scipy",
+    "mujoco",
+    "mink",
+    "daqp",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "safetensors",
+    "gymnasium",
+    "hydra-core",
+    "pyarrow",
+    "av",
+)
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that can change a result; None for one that is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def machine() -> dict[str, str]:
+    return {"python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine()}
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that `folder` is checked out at, with "+changes" if files differ; None outside a repository."""
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return f"{commit}+changes" if _git(folder, "status", "--porcelain") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+
+def checkpoint_record(folder: Path) -> dict[str, Any]:
+    """The path of a checkpoint and the SHA-256 of its weights."""
+    digest = hashlib.sha256()
+    with (folder / "model.safetensors").open("rb") as weights:
+        while block := weights.read(1 << 20):
+            digest.update(block)
+    return {"path": str(folder), "sha256": digest.hexdigest()}

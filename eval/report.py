@@ -1,0 +1,63 @@
+"""The report of an evaluation: one HTML file that holds everything it shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from eval.plot import goal_plot
+from eval.progress import DISPLAY, quantity
+from eval.results import write_text
+
+
+def write_report(results: Mapping[str, Any], films: Mapping[tuple[str, int], bytes], path: Path) -> None:
+    """Write the report of a `results.json`.
+
+    Args:
+        results: the fields of `results.json`.
+        films: mp4 files by (task, scene); episodes without one are in the numbers only.
+        path: the HTML file.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.0f}"
+    template = environment.from_string(resources.files("eval").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    sections = [_section(task, results, films) for task in results["tasks"]]
+    settings = {key: results[key] for key in ("policy", "protocol", "machine", "versions", "commit")}
+    page = template.render(results=results, sections=sections, settings=json.dumps(settings, indent=2))
+    write_text(page, path)
+
+
+def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, int], bytes]) -> dict[str, Any]:
+    """What the template shows of one task, in display units."""
+    statistics = results["tasks"][task]
+    factor, unit = DISPLAY[statistics["unit"]]
+    episodes = [episode for episode in results["episodes"] if episode["task"] == task]
+    return {
+        "task": task,
+        "title": task.replace("_", " ").capitalize(),
+        "statistics": statistics,
+        "timing": results["timing"]["tasks"][task],
+        "median_error": quantity(factor * statistics["median_error"], unit),
+        "mean_error": quantity(factor * statistics["mean_error"], unit),
+        "tolerance": quantity(factor * statistics["tolerance"], unit),
+        "plot": Markup(goal_plot(episodes, statistics["tolerance"], factor, unit)),
+        "films": [
+            episode
+            | {
+                "goal": quantity(factor * episode["goal"], unit),
+                "reached": quantity(factor * episode["reached"], unit),
+                "source": "data:video/mp4;base64," + base64.b64encode(films[task, episode["scene"]]).decode(),
+            }
+            for episode in episodes
+            if (task, episode["scene"]) in films
+        ],
+    }

@@ -1,0 +1,153 @@
+"""What a worker process of an evaluation does: it loads the policy once and keeps one world per task."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from os import environ
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eval.policies import EXPERT, RandomPolicy, choose_policy, load_checkpoint
+from eval.protocol import EvaluationConfig
+from robot.interface import Policy, require_compatible
+
+if TYPE_CHECKING:
+    from policies.base import PolicyModule
+    from sim.episode import EpisodeResult
+    from sim.world import World
+
+FILM_SIZE = 256
+
+
+@dataclass(frozen=True)
+class PolicyDescription:
+    """What a worker found the policy to be: its spec as JSON fields and its sampling settings."""
+
+    spec: dict[str, Any]
+    sampling: dict[str, Any]
+
+
+class Worker:
+    """Runs single episodes. Each depends on nothing but its task, its scene and the policy."""
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        self._config = config
+        self._worlds: dict[str, World] = {}
+        self._policies: dict[str, Policy] = {}
+        choice = choose_policy(config.policy)
+        self._learned: PolicyModule | None = None
+        if choice.folder is not None:
+            import torch
+
+            torch.set_num_threads(1)
+            self._learned = load_checkpoint(choice.folder, config.sampling)
+
+    def world(self, task: str) -> World:
+        if task not in self._worlds:
+            from sim.world import World
+
+            names = self._learned.spec.cameras if self._learned else {}
+            size = (self._config.image_size, self._config.image_size)
+            self._worlds[task] = World(task, cameras={name: size for name in names}, quality=self._config.quality)
+        return self._worlds[task]
+
+    def policy(self, task: str) -> Policy:
+        if task not in self._policies:
+            self._policies[task] = self._build_policy(task)
+        return self._policies[task]
+
+    def _build_policy(self, task: str) -> Policy:
+        world = self.world(task)
+        if self._learned is not None:
+            require_compatible(self._learned.spec, world.spec, self._config.policy)
+            self._learned.bind(world.spec)
+            return self._learned
+        if self._config.policy == EXPERT:
+            from sim.expert import ScriptedExpert
+
+            return ScriptedExpert(world)
+        return RandomPolicy(world.spec.action_space)
+
+    def describe(self) -> PolicyDescription:
+        sampling = getattr(self._learned, "sampling", None)
+        spec = self.policy(self._config.tasks[0]).spec.to_json()
+        return PolicyDescription(spec, asdict(sampling) if is_dataclass(sampling) else {})  # type: ignore[arg-type]
+
+    def run(self, task: str, scene: int) -> EpisodeResult:
+        from sim.episode import run_episode
+
+        config = self._config
+        return run_episode(
+            self.world(task),
+            self.policy(task),
+            config.split,
+            scene,
+            execute=config.execute,
+            variant=config.variant,
+            wording=config.wording,
+        )
+
+    def film(self, result: EpisodeResult) -> bytes:
+        """The episode as an H.264 mp4 file."""
+        from data.video import encode_video
+        from sim.episode import replay
+
+        world = self.world(result.task)
+        frames = np.stack(list(replay(world, result, height=FILM_SIZE, width=FILM_SIZE)))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "episode.mp4"
+            encode_video(path, frames, round(world.spec.action_space.rate), quality=24, key_interval=30)
+            return path.read_bytes()
+
+
+_config: EvaluationConfig | None = None
+_worker: Worker | None = None
+
+
+def initialise(config: EvaluationConfig) -> None:
+    """Called once in each new process; the policy is loaded by the first job, so that its errors have a way back."""
+    global _config
+    _config = config
+
+
+def _this_worker() -> Worker:
+    global _worker
+    if _worker is None:
+        assert _config is not None
+        _worker = Worker(_config)
+    return _worker
+
+
+def describe() -> PolicyDescription:
+    return _this_worker().describe()
+
+
+def run(task: str, scene: int) -> EpisodeResult:
+    return _this_worker().run(task, scene)
+
+
+def film(result: EpisodeResult) -> bytes:
+    return _this_worker().film(result)
+
+
+@contextmanager
+def child_settings() -> Iterator[None]:
+    """Processes started inside use one thread each and leave Ctrl-C to their parent, from the very beginning."""
+    threads = {name: environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    environ.update(dict.fromkeys(threads, "1"))
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for name, value in threads.items():
+            if value is None:
+                del environ[name]
+            else:
+                environ[name] = value

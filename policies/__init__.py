@@ -1,0 +1,1 @@
+"""Networks that turn what a robot sees and is told into chunks of actions."""

@@ -1,0 +1,31 @@
+"""Dataclass configurations from plain data (JSON, Hydra), with no name silently dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from robot.errors import TongsError, unknown
+
+Config = TypeVar("Config")
+
+
+def configuration(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """An instance of the dataclass `kind`; nested dataclasses are built from nested mappings, lists become tuples.
+
+    Raises:
+        TongsError: a name is not a field of the dataclass, or a nested value is not a mapping.
+    """
+    hints = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown(f"setting of {kind.__name__}", name, known)
+        if is_dataclass(hints[name]) and not is_dataclass(value):
+            if not isinstance(value, Mapping):
+                raise TongsError(f"setting {name} of {kind.__name__} must be a group of settings, got {value!r}")
+            value = configuration(hints[name], value)  # type: ignore[arg-type]
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)

@@ -1,0 +1,1 @@
+"""What policies perceive with: images, and the tokens of an instruction."""

@@ -1,0 +1,1 @@
+"""Worlds: scenes, tasks, physics, scripted experts, gymnasium environments."""

@@ -1,0 +1,78 @@
+"""What a physics engine has to do for a world with one arm."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.model import WorldModel
+
+
+class Engine(Protocol):
+    """One arm and some bodies under gravity. Angles in rad, lengths in m, all poses in the base frame."""
+
+    timestep: float
+
+    def load(self, model: WorldModel) -> None:
+        """Replace the world; the arm is at its home pose, everything else where the model puts it."""
+
+    def step(self, arm: NDArray[np.float64], velocity: NDArray[np.float64], finger: float) -> None:
+        """One physics step with joint position targets (7,), their velocity (7,) and the wanted finger travel (m)."""
+
+    def settle(self, steps: int) -> None:
+        """Let things come to rest with the arm held where it is."""
+
+    def arm(self) -> NDArray[np.float64]:
+        """Measured joint angles (7,)."""
+        ...
+
+    def set_arm(self, q: NDArray[np.float64], finger: float) -> None:
+        """Put the arm at joint angles (7,) with the given finger travel, at rest."""
+
+    def finger(self) -> float:
+        """Mean measured travel of the two fingers in m."""
+        ...
+
+    def tool(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position (3,) and rotation matrix (3, 3) of the tool centre point."""
+        ...
+
+    def joint(self, name: str) -> float: ...
+
+    def joint_velocity(self, name: str) -> float: ...
+
+    def set_joint(self, name: str, value: float) -> None: ...
+
+    def pose(self, body: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position (3,) and quaternion (4,) w, x, y, z of a body."""
+        ...
+
+    def height(self, body: str) -> float:
+        """z of a body's origin; what is asked at every physics step has to be cheap."""
+        ...
+
+    def uprightness(self, body: str) -> float:
+        """Cosine between a body's own z axis and the world's."""
+        ...
+
+    def vertical_speed(self, body: str) -> float:
+        """Speed along z of a free body in m/s."""
+        ...
+
+    def state(self) -> NDArray[np.float64]:
+        """Everything that determines the future, as one vector."""
+        ...
+
+    def set_state(self, state: NDArray[np.float64]) -> None: ...
+
+    def jacobian(self) -> NDArray[np.float64]:
+        """(6, 7) translation over rotation, of the tool centre point."""
+        ...
+
+    def render(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
+        """(height, width, 3) RGB."""
+        ...
+
+    def close(self) -> None: ...

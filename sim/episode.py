@@ -1,0 +1,117 @@
+"""One episode of a policy in a numbered scene, and its replay as pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.chunk_queue import ChunkQueue
+from robot.interface import ActionChunk, Observation, Policy, require_compatible
+from sim.language import Wording
+from sim.scenes import generator
+from sim.world import World
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What happened. `goal`, `start` and `reached` are in the task's unit; `length` counts control steps.
+
+    `latencies` are seconds per call of the policy, `duration` the seconds that the whole episode took; `states` are the
+    engine's state vectors before the first and after every control step, for `replay`.
+    """
+
+    task: str
+    split: str
+    scene: int
+    variant: str
+    wording: str
+    instruction: str
+    goal: float
+    start: float
+    reached: float
+    success: bool
+    length: int
+    latencies: tuple[float, ...]
+    duration: float
+    states: NDArray[np.float64]
+
+
+class _Timed:
+    """A policy whose calls are timed."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.spec = policy.spec
+        self.latencies: list[float] = []
+
+    def reset(self, seed: int) -> None:
+        self._policy.reset(seed)
+
+    def act(self, observation: Observation) -> ActionChunk:
+        start = time.perf_counter()
+        chunk = self._policy.act(observation)
+        self.latencies.append(time.perf_counter() - start)
+        return chunk
+
+    def act_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        return self._policy.act_batch(observations)
+
+
+def run_episode(
+    world: World,
+    policy: Policy,
+    split: str,
+    index: int,
+    execute: int | None = None,
+    variant: str = "original",
+    wording: Wording = "seen",
+) -> EpisodeResult:
+    """Run the policy until the goal was held for two seconds or the time is up.
+
+    `execute` actions of each chunk are followed before the policy is asked again (all of them by default). The result
+    depends on nothing but the scene and the policy: its seed follows from (task, split, index).
+    """
+    began = time.perf_counter()
+    require_compatible(policy.spec, world.spec)
+    world.reset(split, index, variant, wording)
+    timed = _Timed(policy)
+    queue = ChunkQueue(timed, execute or policy.spec.horizon)
+    queue.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
+    start = world.value
+    states = [world.engine.state()]
+    while not world.finished:
+        see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
+        world.execute(queue.action(world.observe(images=see)))
+        states.append(world.engine.state())
+    return EpisodeResult(
+        world.task.name,
+        split,
+        index,
+        variant,
+        wording,
+        world.instruction,
+        world.goal,
+        start,
+        world.value,
+        world.success,
+        world.steps,
+        tuple(timed.latencies),
+        time.perf_counter() - began,
+        np.stack(states),
+    )
+
+
+def replay(
+    world: World, result: EpisodeResult, camera: str = "front", height: int = 256, width: int = 256, every: int = 1
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures (height, width, 3) of a finished episode, one per `every` control steps and the last."""
+    world.reset(result.split, result.scene, result.variant, result.wording)  # type: ignore[arg-type]
+    last = len(result.states) - 1
+    for step, state in enumerate(result.states):
+        if step % every == 0 or step == last:
+            world.engine.set_state(state)
+            yield world.render(camera, height, width)

@@ -1,0 +1,55 @@
+"""A world as plain data: what stands on the table and who looks at it, before any physics engine reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robot.description import Body, Colour, Geom, Vector
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with square pixels.
+
+    Attributes:
+        name: what policies and datasets call it.
+        position: m, in the base frame; ignored for a mounted camera.
+        target: the point it looks at, with the world's z up; ignored for a mounted camera.
+        mount: name of a site on the robot whose x points right and y up in the picture, or "" for a fixed camera.
+        fovy: vertical field of view in degrees.
+    """
+
+    name: str
+    position: Vector = (0.0, 0.0, 0.0)
+    target: Vector = (0.0, 0.0, 0.0)
+    mount: str = ""
+    fovy: float = 45.0
+
+
+@dataclass(frozen=True)
+class WorldModel:
+    """Everything an engine needs to build a world around the arm: bodies and cameras in the base frame."""
+
+    bodies: tuple[Body, ...]
+    cameras: tuple[Camera, ...]
+
+
+CAMERAS = (
+    Camera("front", position=(1.24, 0.0, 0.90), target=(0.47, 0.0, 0.15), fovy=42.0),
+    Camera("wrist", mount="wrist_mount", fovy=66.0),
+)
+"""The two default views: `front` faces the robot from above the far side of the table, `wrist` sees the fingertips."""
+
+_WOOD: Colour = (0.78, 0.69, 0.58, 1.0)
+_FLOOR: Colour = (0.55, 0.57, 0.60, 1.0)
+
+
+def table() -> Body:
+    """A table top whose surface is the plane z = 0 that the arm is bolted to."""
+    return Body(
+        name="table",
+        geoms=(
+            Geom("box", (0.60, 0.75, 0.02), (0.45, 0.0, -0.02), colour=_WOOD, friction=(0.9, 0.005, 0.0001)),
+            Geom("box", (2.5, 2.5, 0.02), (0.6, 0.0, -0.72), colour=_FLOOR, collides="none"),
+        ),
+    )

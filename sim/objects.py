@@ -1,0 +1,118 @@
+"""The things that stand on the table: blocks, cylinders, bottles, and a unit with two drawers."""
+
+from __future__ import annotations
+
+from math import cos, sin
+
+from robot.description import Body, Colour, Geom, Joint, Quaternion, Vector
+
+COLOURS: dict[str, Colour] = {
+    "red": (0.80, 0.12, 0.12, 1.0),
+    "green": (0.13, 0.58, 0.20, 1.0),
+    "blue": (0.12, 0.28, 0.80, 1.0),
+    "yellow": (0.95, 0.80, 0.10, 1.0),
+    "purple": (0.48, 0.16, 0.60, 1.0),
+    "white": (0.95, 0.95, 0.95, 1.0),
+}
+DRAWER_TRAVEL = 0.20
+DRAWER_SPACING = 0.23
+HANDLE_STANDOFF = 0.066
+HANDLE_HEIGHT = 0.105
+_GRIPPY: Vector = (1.0, 0.01, 0.0002)
+_CARCASS: Colour = (0.46, 0.33, 0.24, 1.0)
+_FRONT: Colour = (0.86, 0.80, 0.70, 1.0)
+_INSIDE: Colour = (0.25, 0.20, 0.17, 1.0)
+_STEEL: Colour = (0.20, 0.22, 0.25, 1.0)
+
+
+def yaw_quaternion(yaw: float) -> Quaternion:
+    return (cos(yaw / 2), 0.0, 0.0, sin(yaw / 2))
+
+
+def block(name: str, colour: str, half: Vector, position: Vector, yaw: float) -> Body:
+    """A free cuboid with half extents `half` (m)."""
+    return Body(
+        name=name,
+        position=position,
+        quaternion=yaw_quaternion(yaw),
+        joint=Joint(name, "free"),
+        geoms=(Geom("box", half, colour=COLOURS[colour], mass=0.12, friction=_GRIPPY),),
+    )
+
+
+def cylinder(name: str, colour: str, radius: float, half_height: float, position: Vector) -> Body:
+    """A free upright cylinder."""
+    return Body(
+        name=name,
+        position=position,
+        joint=Joint(name, "free"),
+        geoms=(Geom("cylinder", (radius, half_height), colour=COLOURS[colour], mass=0.12, friction=_GRIPPY),),
+    )
+
+
+def bottle(name: str, colour: str, half_width: float, position: Vector, quaternion: Quaternion) -> Body:
+    """A free square-bodied bottle; its own z axis runs from the bottom to the cap, its origin is where it balances."""
+    return Body(
+        name=name,
+        position=position,
+        quaternion=quaternion,
+        joint=Joint(name, "free"),
+        geoms=(
+            Geom("box", (half_width, half_width, 0.060), colour=COLOURS[colour], mass=0.14, friction=_GRIPPY),
+            Geom("cylinder", (0.013, 0.016), (0.0, 0.0, 0.076), colour=COLOURS[colour], mass=0.004, collides="none"),
+            Geom("cylinder", (0.016, 0.010), (0.0, 0.0, 0.098), colour=_STEEL, mass=0.004),
+        ),
+    )
+
+
+def drawer_unit(position: Vector, yaw: float) -> Body:
+    """A low cabinet whose two drawers, `left_drawer` and `right_drawer`, slide along its own -x towards the arm.
+
+    `position` is the middle of its front at table height; left and right are as the robot sees them.
+    """
+    depth, height, width = 0.27, 0.13, 2 * DRAWER_SPACING
+    shell = (
+        Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, height - 0.006), colour=_CARCASS),
+        Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, 0.006), colour=_CARCASS),
+        Geom("box", (0.006, width / 2, height / 2), (depth - 0.006, 0.0, height / 2), colour=_CARCASS),
+        *(
+            Geom("box", (depth / 2, 0.006, height / 2), (depth / 2, side * width / 2, height / 2), colour=_CARCASS)
+            for side in (-1, 0, 1)
+        ),
+    )
+    return Body(
+        name="drawer_unit",
+        position=position,
+        quaternion=yaw_quaternion(yaw),
+        geoms=shell,
+        children=(_drawer("left_drawer", DRAWER_SPACING / 2), _drawer("right_drawer", -DRAWER_SPACING / 2)),
+    )
+
+
+def _drawer(name: str, y: float) -> Body:
+    """A drawer whose origin is the middle of its handle bar when the unit's frame is moved to the closed front."""
+    half, deep = DRAWER_SPACING / 2 - 0.012, 0.115
+    bar = -0.014 - HANDLE_STANDOFF
+    return Body(
+        name=name,
+        position=(0.0, y, 0.0),
+        joint=Joint(name, "slide", (-1.0, 0.0, 0.0), 0.0, DRAWER_TRAVEL, damping=12.0, armature=0.2, friction=3.0),
+        sites={f"{name}_handle": ((bar, 0.0, HANDLE_HEIGHT), (1.0, 0.0, 0.0, 0.0))},
+        geoms=(
+            Geom("box", (0.006, half, 0.055), (-0.008, 0.0, 0.065), colour=_FRONT, mass=0.3),
+            Geom("box", (deep, half, 0.004), (deep, 0.0, 0.022), colour=_INSIDE, mass=0.3, collides="none"),
+            Geom("box", (deep, 0.004, 0.035), (deep, half - 0.004, 0.057), colour=_FRONT, mass=0.1, collides="none"),
+            Geom("box", (deep, 0.004, 0.035), (deep, 0.004 - half, 0.057), colour=_FRONT, mass=0.1, collides="none"),
+            Geom("box", (0.008, 0.050, 0.010), (bar, 0.0, HANDLE_HEIGHT), colour=_STEEL, mass=0.1, friction=_GRIPPY),
+            *(
+                Geom(
+                    "box",
+                    (HANDLE_STANDOFF / 2, 0.005, 0.005),
+                    (-0.014 - HANDLE_STANDOFF / 2, side * 0.044, HANDLE_HEIGHT),
+                    colour=_STEEL,
+                    mass=0.02,
+                )
+                for side in (-1, 1)
+            ),
+        ),
+    )

@@ -1,0 +1,23 @@
+"""Tells gymnasium the names of our environments, without importing any of them.
+
+Gymnasium calls `register` by itself when it is imported (entry point `gymnasium.envs`).
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+IDS = {
+    "pickup_object": "tongs/PickupObject-v0",
+    "reorient_object": "tongs/ReorientObject-v0",
+    "open_drawer": "tongs/OpenDrawer-v0",
+    "close_drawer": "tongs/CloseDrawer-v0",
+}
+"""{task: gymnasium id}"""
+
+
+def register() -> None:
+    """Make the environments known; calling it again changes nothing."""
+    for task, name in IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, "sim.environment:ManipulationEnvironment", kwargs={"task": task})

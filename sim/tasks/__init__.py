@@ -1,0 +1,21 @@
+"""The tasks, by the names that users type."""
+
+from robot.errors import unknown
+from sim.tasks.base import Goal, SceneSpec, Task
+from sim.tasks.drawers import CloseDrawer, OpenDrawer
+from sim.tasks.pickup_object import PickupObject
+from sim.tasks.reorient_object import ReorientObject
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (PickupObject(), ReorientObject(), OpenDrawer(), CloseDrawer())
+}
+
+
+def find_task(name: str) -> Task:
+    """The task of that name, or an error that lists the known ones."""
+    if name not in TASKS:
+        raise unknown("task", name, list(TASKS))
+    return TASKS[name]
+
+
+__all__ = ["TASKS", "Goal", "SceneSpec", "Task", "find_task"]

@@ -1,0 +1,128 @@
+"""What a task is: a scene drawn from a random generator, a goal variable, words, and how an expert does it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from robot.description import Body
+from robot.skills import Pose, Skill, Skills
+from sim.engines.base import Engine
+from sim.language import Wording
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+HOLD = 2.0
+"""Seconds for which the goal has to be held without a break (ARNOLD)."""
+HORIZON = 20.0
+"""Seconds after which an episode has failed (ARNOLD: 2400 steps of 1/120 s)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the things in a scene that the instruction may mean.
+
+    Attributes:
+        body: its body (or, for a drawer, also its joint).
+        words: what it is called, several ways.
+        goal: the goal value if this is the target.
+        other_goal: another goal value for the same thing, clearly different from `goal`.
+    """
+
+    body: str
+    words: tuple[str, ...]
+    goal: float
+    other_goal: float
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """A drawn scene: what stands where, and what each thing could be asked to do. The first candidate is the target."""
+
+    bodies: tuple[Body, ...]
+    candidates: tuple[Candidate, Candidate]
+    joints: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked for in an episode: bring `body` to `value`; `start` is where the goal variable stood at the
+    beginning, `reference` what it is measured against."""
+
+    body: str
+    words: tuple[str, ...]
+    value: float
+    reference: float = 0.0
+
+
+class Task(ABC):
+    """A task with a continuous goal state, after ARNOLD.
+
+    Attributes:
+        name: as users type it.
+        unit: of the goal variable: "m", "deg" or "fraction".
+        tolerance: the goal counts as met while |value - goal| < tolerance.
+        goal_range: smallest and largest goal value.
+        speed_limit: and while the speed is below this (m/s or fraction/s; ARNOLD's limits per 1/120 s step).
+        scale: the value that is 1 in the normalised goal variable of a dataset.
+    """
+
+    name: str
+    unit: str
+    tolerance: float
+    goal_range: tuple[float, float]
+    speed_limit: float
+    scale: float
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> SceneSpec:
+        """A random scene."""
+
+    @abstractmethod
+    def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
+        """A random sentence that asks for the goal."""
+
+    @abstractmethod
+    def value(self, engine: Engine, goal: Goal) -> float:
+        """The goal variable now."""
+
+    @abstractmethod
+    def speed(self, engine: Engine, goal: Goal) -> float:
+        """How fast the goal's thing moves, for the speed limit."""
+
+    @abstractmethod
+    def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
+        """Where the tool holds the thing, from its true pose."""
+
+    @abstractmethod
+    def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
+        """Do the task from wherever the arm is, with knowledge of the true poses; never ends by itself."""
+
+    def reference(self, engine: Engine, body: str) -> float:
+        """What the goal variable is measured against, read when the episode begins."""
+        return 0.0
+
+    def met(self, value: float, speed: float, goal: float) -> bool:
+        """ARNOLD's condition at one physics step; both limits are strict."""
+        return abs(value - goal) < self.tolerance and abs(speed) < self.speed_limit
+
+
+def vary(rng: np.random.Generator, pose: Pose, spread: float) -> Pose:
+    """A via-point above a pose: somewhere within `spread` m to the side and 8 to 16 cm higher, slightly turned."""
+    offset = np.array([*rng.uniform(-spread, spread, 2), rng.uniform(0.08, 0.16)])
+    return Pose(pose.position + offset, Rotation.from_rotvec(rng.uniform(-0.12, 0.12, 3)) * pose.rotation)
+
+
+def pick_goal(rng: np.random.Generator, low: int, high: int, named: tuple[int, ...], away_from: int | None, gap: int) -> int:
+    """A whole number in [low, high], half the time one that people have a name for; at least `gap` from another."""
+    allowed = [n for n in range(low, high + 1) if away_from is None or abs(n - away_from) >= gap]
+    names = [n for n in named if n in allowed]
+    if names and rng.random() < 0.5:
+        return names[rng.integers(len(names))]
+    return allowed[rng.integers(len(allowed))]

@@ -1,0 +1,112 @@
+"""Raise an object to a height above where it stood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from robot.skills import Pose, Skill, Skills, downward
+from sim.engines.base import Engine
+from sim.language import Wording, centimetre_phrases, choose
+from sim.objects import COLOURS, block, cylinder
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal, vary
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+_NAMED = (10, 15, 20, 25, 30, 35, 40)
+_YAW = 0.7
+
+
+class PickupObject(Task):
+    """Grasp the named one of two objects of different colour and hold it at the given height."""
+
+    name = "pickup_object"
+    unit = "m"
+    tolerance = 0.05
+    goal_range = (0.10, 0.40)
+    speed_limit = 0.001 * 120
+    scale = 0.40
+
+    def draw(self, rng: np.random.Generator) -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation(list(COLOURS))[:2]]
+        spots = [rng.uniform((0.38, -0.22), (0.62, 0.22))]
+        while len(spots) < 2:
+            spot = rng.uniform((0.38, -0.22), (0.62, 0.22))
+            if np.linalg.norm(spot - spots[0]) > 0.14:
+                spots.append(spot)
+        bodies, candidates = [], []
+        for colour, (x, y) in zip(colours, spots, strict=True):
+            shape = ("block", "cylinder")[rng.integers(2)]
+            name = f"{colour}_{shape}"
+            half_height = float(rng.uniform(0.020, 0.035))
+            position = (float(x), float(y), half_height)
+            if shape == "block":
+                half = (float(rng.uniform(0.018, 0.028)), float(rng.uniform(0.018, 0.026)), half_height)
+                bodies.append(block(name, colour, half, position, float(rng.uniform(-_YAW, _YAW))))
+            else:
+                bodies.append(cylinder(name, colour, float(rng.uniform(0.018, 0.027)), half_height, position))
+            goal = pick_goal(rng, 10, 40, _NAMED, None, 0)
+            other = pick_goal(rng, 10, 40, _NAMED, goal, 12)
+            words = (f"{colour} {shape}", f"{colour} {shape}", f"{colour} object")
+            candidates.append(Candidate(name, words, goal / 100, other / 100))
+        return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
+
+    def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
+        templates = {
+            "seen": (
+                "raise the {thing} {height} above the table",
+                "lift the {thing} by {height}",
+                "pick up the {thing} and lift it {height}",
+                "raise the {thing} {height}",
+                "pick the {thing} up by {height}",
+                "please lift the {thing} {height} high",
+            ),
+            "unseen": (
+                "take the {thing} and bring it {height} up",
+                "hoist the {thing} {height} off the table",
+                "could you hold the {thing} up {height} higher?",
+            ),
+        }
+        return choose(
+            rng, templates[wording], thing=goal.words, height=centimetre_phrases(round(goal.value * 100), wording)
+        )
+
+    def reference(self, engine: Engine, body: str) -> float:
+        return engine.height(body)
+
+    def value(self, engine: Engine, goal: Goal) -> float:
+        return engine.height(goal.body) - goal.reference
+
+    def speed(self, engine: Engine, goal: Goal) -> float:
+        return engine.vertical_speed(goal.body)
+
+    def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
+        """From above at mid-height, fingers along the sides of a block; a cylinder is taken as it comes."""
+        position, quaternion = engine.pose(goal.body)
+        yaw = Rotation.from_quat(quaternion, scalar_first=True).as_euler("ZYX")[0]
+        if goal.body.endswith("cylinder"):
+            yaw = 0.0
+        yaw = (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        return Pose(position, downward(float(yaw)))
+
+    def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
+        engine, goal = world.engine, world.goal_spec
+        while not world.holding():
+            grasp = self.grasp_pose(engine, goal)
+            if not world.near(grasp, 0.06):
+                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], 1.0)
+            yield from skills.move(self.grasp_pose(engine, goal), 1.0)
+            yield from skills.fingers(0.0, 0.5)
+        drift = np.array([*rng.uniform(-0.02, 0.02, 2), 0.0])
+        while True:
+            missing = goal.value - self.value(engine, goal)
+            if abs(missing) > 0.15 * self.tolerance:
+                here = skills.pose()
+                upright = downward(here.rotation.as_euler("ZYX")[0])
+                target = Pose(here.position + (0.0, 0.0, missing) + drift, upright)
+                yield from skills.move(target, 0.0, patience=0.5)
+                drift = np.zeros(3)
+            yield from skills.hold(0.3, 0.0)

@@ -1,0 +1,126 @@
+"""Turn a lying bottle to an angle between its axis and the vertical."""
+
+from __future__ import annotations
+
+from math import acos, degrees, pi, radians
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from robot.skills import Pose, Skill, Skills, downward
+from sim.engines.base import Engine
+from sim.language import Wording, choose, degree_phrases
+from sim.objects import COLOURS, bottle
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, vary
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+
+class ReorientObject(Task):
+    """Grasp the named one of two lying bottles (90 degrees from upright), lift and tilt it to the given angle.
+
+    The cap points away from the robot or towards it. The wrist can tilt the hand far forward but little backward, and
+    far forward only across the arm's own plane: bottles lie askew (26 to 57 degrees), and are asked to go the long
+    way only in the direction in which the arm can take them.
+    """
+
+    name = "reorient_object"
+    unit = "deg"
+    tolerance = 20.0
+    goal_range = (0.0, 180.0)
+    speed_limit = 0.001 * 120
+    scale = 180.0
+
+    def draw(self, rng: np.random.Generator) -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation(list(COLOURS))[:2]]
+        sides = rng.permutation([-1.0, 1.0])
+        bodies, candidates = [], []
+        for colour, side in zip(colours, sides, strict=True):
+            name = f"{colour}_bottle"
+            half_width = float(rng.uniform(0.020, 0.026))
+            position = (float(rng.uniform(0.40, 0.56)), float(side * rng.uniform(0.10, 0.20)), half_width + 1e-4)
+            away = bool(rng.integers(2))
+            yaw = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.45, 1.0)) + (0.0 if away else pi)
+            lying = Rotation.from_euler("ZY", [yaw, pi / 2])  # own z along the table
+            quaternion = lying.as_quat(scalar_first=True)
+            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion)))
+            goal, other = self._goals(rng, away)
+            words = (f"{colour} bottle",)
+            candidates.append(Candidate(name, words, float(goal), float(other)))
+        return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
+
+    @staticmethod
+    def _goals(rng: np.random.Generator, away: bool) -> tuple[int, int]:
+        """Two goals at least 40 degrees apart: forward tilts of 30 to 90 degrees, backward ones of 30 to 45."""
+        forward = int(rng.integers(6, 19)) * 5
+        if rng.random() < 0.4:
+            forward = (45, 90)[rng.integers(2)]
+        backward = int(rng.integers(6, 10)) * 5
+        tilts = (forward, -backward) if rng.random() < 0.75 else (-backward, forward)
+        first, second = (90 - tilt if away else 90 + tilt for tilt in tilts)
+        return first, second
+
+    def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
+        angle = round(goal.value)
+        named = {
+            "seen": {0: ("put the {thing} upright", "stand the {thing} upright"), 180: ("turn the {thing} upside down",)},
+            "unseen": {0: ("set the {thing} up straight",), 180: ("flip the {thing} upside down",)},
+        }
+        templates = {
+            "seen": (
+                "reorient the {thing} {angle} away from the up axis",
+                "turn the {thing} to {angle} from upright",
+                "tilt the {thing} until it is {angle} from vertical",
+                "rotate the {thing} to {angle} from the up axis",
+                "please bring the {thing} to {angle} from upright",
+            ),
+            "unseen": (
+                "make the {thing} lean {angle} from upright",
+                "hold the {thing} so that its cap points {angle} off vertical",
+                "the {thing} should be at {angle} to the up axis",
+            ),
+        }
+        pool = templates[wording] + named[wording].get(angle, ())
+        return choose(rng, pool, thing=goal.words, angle=degree_phrases(angle, wording))
+
+    def value(self, engine: Engine, goal: Goal) -> float:
+        return degrees(acos(min(max(engine.uprightness(goal.body), -1.0), 1.0)))
+
+    def speed(self, engine: Engine, goal: Goal) -> float:
+        return engine.vertical_speed(goal.body)
+
+    def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
+        """Fingers across the body where it balances; turned with the bottle, so also true while it is held."""
+        position, quaternion = engine.pose(goal.body)
+        axis = Rotation.from_quat(quaternion, scalar_first=True).apply([0.0, 0.0, 1.0])
+        yaw = float(np.arctan2(axis[1], axis[0]))
+        yaw = (yaw + pi / 2) % pi - pi / 2
+        return Pose(position + (0.0, 0.0, 0.004), downward(yaw))
+
+    def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
+        engine, goal = world.engine, world.goal_spec
+        while not world.holding():
+            grasp = self.grasp_pose(engine, goal)
+            if not world.near(grasp, 0.06):
+                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], 1.0)
+            yield from skills.move(self.grasp_pose(engine, goal), 1.0)
+            yield from skills.fingers(0.0, 0.5)
+        here = skills.pose()
+        if here.position[2] < 0.10:
+            yield from skills.move(here.moved((0.0, 0.0, 0.10)), 0.0, patience=0.5)
+        yaw = self.grasp_pose(engine, goal).rotation.as_euler("ZYX")[0]
+        aside = -np.sign(yaw) * rng.uniform(0.06, 0.14)  # lets the elbow swing out, which the wrist limit asks for
+        place = np.array([rng.uniform(0.49, 0.55), aside, rng.uniform(0.33, 0.39)])
+        while True:
+            missing = self.value(engine, goal) - goal.value  # degrees to turn towards the vertical
+            if abs(missing) > 0.15 * self.tolerance:
+                here = skills.pose()
+                axis = Rotation.from_quat(engine.pose(goal.body)[1], scalar_first=True).apply([0.0, 0.0, 1.0])
+                towards = np.cross(axis, (0.0, 0.0, 1.0))
+                if np.linalg.norm(towards) > 0.1:
+                    towards /= np.linalg.norm(towards)
+                    turn = Rotation.from_rotvec(radians(missing) * towards)
+                    yield from skills.move(Pose(place, turn * here.rotation), 0.0, patience=0.5)
+            yield from skills.hold(0.3, 0.0)

@@ -1,0 +1,90 @@
+"""Evaluations run for real: the same result whatever the processes, and nothing lost when one is cut short."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from eval import evaluation
+from eval.evaluation import evaluate
+from eval.protocol import EvaluationConfig
+from robot.errors import TongsError
+
+QUIET = Console(quiet=True)
+
+
+def config(output: Path, **changes: Any) -> EvaluationConfig:
+    fields = {"policy": "expert", "tasks": ("open_drawer", "close_drawer"), "scenes": (3, 5), "videos": 0}
+    return EvaluationConfig(output=str(output), **fields | changes)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("two")
+    evaluate(config(output, processes=2, videos=1), QUIET)
+    return output
+
+
+def test_any_number_of_processes_gives_the_same_result(two_processes: Path, tmp_path: Path) -> None:
+    evaluate(config(tmp_path, processes=1), QUIET)
+    one, two = (json.loads((folder / "results.json").read_text()) for folder in (tmp_path, two_processes))
+    for part in ("episodes", "tasks", "overall", "protocol", "policy"):
+        assert one[part] == two[part]
+
+
+def test_results_hold_what_is_needed_to_repeat_them(two_processes: Path) -> None:
+    fields = json.loads((two_processes / "results.json").read_text())
+    assert fields["complete"] is True
+    assert [(e["task"], e["scene"]) for e in fields["episodes"]] == [
+        *[("open_drawer", 3), ("open_drawer", 4), ("close_drawer", 3), ("close_drawer", 4)]
+    ]
+    assert fields["overall"]["successes"] == sum(e["success"] for e in fields["episodes"])
+    for task in ("open_drawer", "close_drawer"):
+        assert {"successes", "episodes", "success_rate", "interval"} <= set(fields["tasks"][task])
+    assert {"instruction", "goal", "start", "reached", "success", "length"} <= set(fields["episodes"][0])
+    assert fields["versions"]["mujoco"] and fields["machine"]["python"]
+    assert fields["timing"]["overall"]["steps_per_second"] > 0
+
+
+def test_the_report_has_films_of_the_episodes(two_processes: Path) -> None:
+    assert (two_processes / "report.html").read_text().count("data:video/mp4;base64,") == 2
+
+
+def stop_after_one(error: type[BaseException] | BaseException) -> Any:
+    def completed(futures: list[Future]) -> Iterator[Future]:
+        futures[0].result()
+        yield futures[0]
+        raise error
+
+    return completed
+
+
+def test_an_interruption_keeps_the_finished_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "as_completed", stop_after_one(KeyboardInterrupt))
+    results = evaluate(config(tmp_path, processes=1), QUIET)
+    assert results.complete is False
+    fields = json.loads((tmp_path / "results.json").read_text())
+    assert fields["complete"] is False
+    assert [(e["task"], e["scene"]) for e in fields["episodes"]] == [("open_drawer", 3)]
+
+
+def test_an_error_keeps_the_finished_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "as_completed", stop_after_one(TongsError("the action holds NaN")))
+    with pytest.raises(TongsError, match="NaN"):
+        evaluate(config(tmp_path, processes=1), QUIET)
+    assert len(json.loads((tmp_path / "results.json").read_text())["episodes"]) == 1
+
+
+def test_a_checkpoint_that_does_not_load_is_one_sentence(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "policy"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text('{"format_version": 1}')
+    with pytest.raises(TongsError, match="config.json has no 'policy'"):
+        evaluate(config(tmp_path, policy=str(checkpoint), processes=1), QUIET)
+    assert not (tmp_path / "results.json").exists()

@@ -1,0 +1,75 @@
+"""What words on the command line make an evaluation of, and which are refused."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from configs.composition import compose
+from eval.protocol import EvaluationConfig, expand_scenes, expand_tasks
+from robot.errors import TongsError
+from sim.tasks import TASKS
+
+
+def test_all_stands_for_every_task_once() -> None:
+    assert expand_tasks("all") == tuple(TASKS)
+    assert expand_tasks(["close_drawer", "all"])[0] == "close_drawer"
+    assert sorted(expand_tasks(["close_drawer", "all"])) == sorted(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("scenes", "episodes", "expected"),
+    [("200:300", None, (200, 300)), (7, None, (7, 8)), (None, 20, (0, 20)), (None, None, (0, 50))],
+)
+def test_scene_ranges(scenes: str | int | None, episodes: int | None, expected: tuple[int, int]) -> None:
+    assert expand_scenes(scenes, episodes) == expected
+
+
+@pytest.mark.parametrize(
+    ("scenes", "episodes", "said"),
+    [
+        ("300:200", None, "empty range"),
+        ("a:b", None, "'a:b'"),
+        ("-1:5", None, "'-1:5'"),
+        ("1:2:3", None, "'1:2:3'"),
+        ("0:5", 5, "not both"),
+        (None, 0, "at least 1, got 0"),
+        (None, 2.5, "whole number"),
+    ],
+)
+def test_refused_scenes(scenes: str | None, episodes: Any, said: str) -> None:
+    with pytest.raises(TongsError, match=said):
+        expand_scenes(scenes, episodes)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("tasks", ("fly",), "unknown task 'fly'.*open_drawer"),
+        ("split", "tset", "unknown split 'tset'.*test"),
+        ("variant", "other", "other_target"),
+        ("wording", "new", "unseen"),
+        ("quality", "best", "presentation"),
+        ("processes", 0, "processes.*at least 1, got 0"),
+        ("execute", "8", "execute.*'8'"),
+    ],
+)
+def test_refused_settings(setting: str, value: Any, said: str) -> None:
+    fields = {"policy": "expert", "tasks": ("open_drawer",), "scenes": (0, 1), "output": "x"} | {setting: value}
+    with pytest.raises(TongsError, match=said):
+        EvaluationConfig(**fields)
+
+
+def test_the_command_repeats_the_evaluation() -> None:
+    """The words that a report gives, read as a user's, make the same protocol."""
+    protocol = {"split": "val", "variant": "other_goal", "wording": "unseen", "execute": 4, "sampling": {"steps": 5}}
+    config = EvaluationConfig("a folder/best", ("open_drawer", "close_drawer"), (200, 300), "x", **protocol)
+    settings = compose("eval", shlex.split(config.command)[2:])
+    again = EvaluationConfig(
+        tasks=expand_tasks(settings.pop("task")),
+        scenes=expand_scenes(settings.pop("scenes"), settings.pop("episodes")),
+        **settings | {"output": "x"},
+    )
+    assert again == config

@@ -1,0 +1,109 @@
+"""Token features of instructions, and the reader of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from policies.encoders import text
+from policies.encoders.text import MINILM, TextEncoder, minilm_folder
+from policies.encoders.text_reader import TextReader
+from robot.errors import TongsError
+
+LONG, SHORT = "open the upper drawer by 37 percent", "close it"
+
+
+def test_features_are_those_of_the_published_model() -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = minilm_folder()
+    tokens = AutoTokenizer.from_pretrained(folder)([LONG, SHORT], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
+    features, mask = TextEncoder().encode([LONG, SHORT])
+    assert features.dtype == torch.float32 and features.shape == expected.shape == (2, 9, 384)
+    assert torch.equal(mask, tokens["attention_mask"].bool())
+    torch.testing.assert_close(features[mask], expected[mask], atol=2e-3, rtol=2e-3)
+    assert (features[~mask] == 0).all()
+
+
+def test_each_text_is_computed_once_and_does_not_depend_on_its_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = TextEncoder()
+    together, _ = encoder.encode([LONG, SHORT, LONG])
+    assert torch.equal(together[0], together[2])
+    monkeypatch.setattr(encoder, "_compute", lambda texts: pytest.fail(f"computed again: {texts}"))
+    alone, mask = encoder.encode([SHORT])
+    assert alone.shape[1] == 4 and mask.all()
+    assert torch.equal(alone[0], together[1, :4])
+
+
+def test_numbers_keep_their_own_token() -> None:
+    features, _ = TextEncoder().encode(["open it 37 percent", "open it 38 percent"])
+    difference = (features[0] - features[1]).norm(dim=-1)
+    assert difference.argmax().item() == 3  # [CLS] open it >37< percent [SEP]
+
+
+def test_bad_texts() -> None:
+    with pytest.raises(TongsError, match="64 tokens, this has 102"):
+        TextEncoder().encode(["very " * 100])
+    with pytest.raises(TongsError, match="must say something"):
+        TextEncoder().encode([" "])
+
+
+def test_altered_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MINILM_SHA256", "0" * 64)
+    minilm_folder.cache_clear()
+    with pytest.raises(TongsError, match="not the published ones"):
+        minilm_folder()
+    monkeypatch.setattr(text, "MINILM_PACKAGE", "no-such-package")
+    with pytest.raises(TongsError, match="install the package no-such-package"):
+        minilm_folder()
+    monkeypatch.undo()
+    assert minilm_folder().is_dir()
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "t5"])
+def test_other_families_by_name(kind: str, tmp_path: Path) -> None:
+    """Tiny random towers saved to a folder: their text side is found and read token by token."""
+    import transformers
+
+    shape = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = {"vocab_size": 30522, "max_position_embeddings": 64}
+    if kind == "t5":
+        config = transformers.T5Config(d_model=24, d_ff=32, num_layers=1, num_heads=2, d_kv=12, vocab_size=30522)
+        model = transformers.T5Model(config)
+    elif kind == "clip":
+        vision = shape | {"image_size": 32, "patch_size": 16}
+        model = transformers.CLIPModel(transformers.CLIPConfig(text_config=shape | words, vision_config=vision))
+    else:
+        vision = shape | {"image_size": 32, "patch_size": 16}
+        model = transformers.SiglipModel(transformers.SiglipConfig(text_config=shape | words, vision_config=vision))
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(tmp_path)
+    encoder = TextEncoder(str(tmp_path))
+    features, mask = encoder.encode([LONG, SHORT])
+    assert encoder.dimension == 24
+    assert features.shape == (2, 9, 24) and mask.sum().item() == 13
+
+
+def test_unknown_encoder_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TongsError, match="cannot be"):
+        TextEncoder(str(tmp_path / "nothing")).encode([SHORT])
+
+
+def test_reader_ignores_padding_and_reads_order() -> None:
+    torch.manual_seed(0)
+    reader = TextReader(8, 6, goal_tokens=3, max_tokens=10, width=16, layers=1, heads=2).eval()
+    features, mask = torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool)
+    goals = reader(features, mask)
+    assert goals.shape == (1, 3, 6)
+    padded = torch.cat([features, 100 * torch.randn(1, 4, 8)], dim=1)
+    longer = torch.cat([mask, torch.zeros(1, 4, dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(reader(padded, longer), goals)
+    assert not torch.allclose(reader(features.flip(1), mask), goals, atol=1e-3)
+
+
+def test_default_is_bundled() -> None:
+    assert TextEncoder().name == MINILM and TextEncoder().dimension == 384

@@ -1,0 +1,114 @@
+"""The simulated arm: it goes where it is told, holds by friction, stays inside its limits, and repeats exactly."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from robot import panda
+from robot.errors import ContractError, TongsError
+from robot.interface import Robot, Scene
+from sim.expert import ScriptedExpert
+from sim.world import STATE_NAMES, World
+from tests.conformance import check_robot
+
+
+@pytest.fixture(scope="module")
+def world():
+    world = World("pickup_object", cameras={})
+    yield world
+    world.close()
+
+
+def action(offset=(0.0, 0.0, 0.0), turn=(0.0, 0.0, 0.0), gripper=1.0):
+    return np.array([*offset, *turn, gripper], np.float32)
+
+
+def test_it_is_a_robot_and_a_scene(world):
+    world.reset("test", 0)
+    assert isinstance(world, Robot)
+    assert isinstance(world, Scene)
+    check_robot(world)
+    assert set(world.objects()) == {c.body.replace("_", " ") for c in world.scene.candidates}
+
+
+def test_free_motion_follows_the_command_within_a_millimetre(world):
+    world.reset("test", 0)
+    start = world.observe().state[:3].astype(float)
+    wanted = start.copy()
+    for offset in np.random.default_rng(0).uniform(-0.02, 0.02, (40, 3)):
+        world.execute(action(offset))
+        wanted += offset
+        error = np.linalg.norm(world.observe().state[:3] - wanted)
+        assert error < 0.002, error
+
+
+def test_joint_limits_hold_whatever_is_asked(world):
+    world.reset("test", 1)
+    rng = np.random.default_rng(3)
+    low, high = np.array(panda.JOINT_LOW) - 0.02, np.array(panda.JOINT_HIGH) + 0.02
+    direction = np.zeros(6)
+    for step in range(150):
+        if step % 25 == 0:
+            direction = rng.normal(size=6) * 10
+        world.execute(action(direction[:3], direction[3:]))
+        q = world.observe().state[-7:]
+        assert (q > low).all() and (q < high).all()
+
+
+def test_nan_and_wrong_shape_are_refused_before_anything_moves(world):
+    world.reset("test", 0)
+    before = world.engine.state()
+    with pytest.raises(ContractError, match="NaN"):
+        world.execute(action((np.nan, 0, 0)))
+    with pytest.raises(TongsError, match="7 entries"):
+        world.execute(np.zeros(6, np.float32))
+    np.testing.assert_array_equal(before, world.engine.state())
+
+
+def test_a_grasp_is_only_friction(world):
+    """Opening the fingers in the air lets the object fall; nothing but contact holds it."""
+    world.reset("test", 0)
+    expert = ScriptedExpert(world)
+    while not world.success:
+        world.execute(expert.act(world.observe()).actions[0])
+    assert set(world.engine.model.eq_type) == {mujoco.mjtEq.mjEQ_JOINT}  # the two fingers' common spindle
+    for _ in range(10):
+        world.execute(action())
+    assert world.value < 0.02
+
+
+def test_the_same_actions_give_the_same_world_to_the_last_bit(world):
+    actions = np.random.default_rng(5).uniform(-0.03, 0.03, (30, 7)).astype(np.float32)
+    states = []
+    for _ in range(2):
+        world.reset("val", 4)
+        for row in actions:
+            world.execute(row)
+        states.append(world.engine.state())
+    np.testing.assert_array_equal(*states)
+
+
+def test_path_since_grasp_is_remembered_and_forgotten(world):
+    world.reset("test", 0)
+    path = slice(STATE_NAMES.index("path_x"), STATE_NAMES.index("path_z") + 1)
+    world.execute(action((0, 0, 0.02)))
+    assert not world.observe().state[path].any()
+    for _ in range(3):
+        world.execute(action((0.02, 0, 0), gripper=0.0))
+    np.testing.assert_allclose(world.observe().state[path], (0.06, 0, 0), atol=0.004)
+    world.execute(action())
+    assert not world.observe().state[path].any()
+
+
+def test_unknown_names_are_one_sentence():
+    with pytest.raises(TongsError, match=r"unknown task 'fly'.*close_drawer"):
+        World("fly")
+    with pytest.raises(TongsError, match=r"unknown camera 'side'.*front, wrist"):
+        World("open_drawer", {"side": (64, 64)})
+    world = World("open_drawer", {})
+    with pytest.raises(TongsError, match="call reset"):
+        world.observe()
+    with pytest.raises(TongsError, match="unknown wording 'rude'"):
+        world.reset("test", 0, wording="rude")  # type: ignore[arg-type]
+    with pytest.raises(TongsError, match="unknown variant 'twice'"):
+        world.reset("test", 0, variant="twice")

@@ -1,0 +1,1 @@
+"""Training loops: demonstrations in, checkpoints out."""

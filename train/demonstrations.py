@@ -1,0 +1,189 @@
+"""Collecting demonstrations: scripted experts in parallel processes, successes written as a LeRobot dataset."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.features import ACTION, ENVIRONMENT_STATE, IMAGES, STATE, robot_features, vector
+from data.reader import Dataset
+from data.video import encode_video
+from data.writer import DatasetWriter
+from robot.errors import TongsError
+from robot.interface import EE_DELTA
+from sim.expert import ScriptedExpert
+from sim.perturbation import disturb
+from sim.scenes import generator
+from sim.tasks import find_task
+from sim.world import CAMERA_SIZE, ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
+
+SCENE = "scene"
+"""Column with the scene number of an episode; where a continued collection goes on from."""
+_PARAPHRASES = 8
+_CAMERAS = {"front": CAMERA_SIZE, "wrist": CAMERA_SIZE}
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to collect.
+
+    Attributes:
+        task: names of the tasks; each gets its own dataset `output/<task>`.
+        episodes: demonstrations that each dataset shall hold in the end.
+        split, start: scenes are taken in order from number `start` of this split.
+        perturb: fraction of the episodes that begin after a disturbance in the middle of the task.
+        images: record the cameras.
+        quality: rendering, `fast` or `presentation`.
+    """
+
+    task: Sequence[str]
+    episodes: int
+    output: str
+    split: str = "train"
+    start: int = 0
+    perturb: float = 0.0
+    quality: str = "fast"
+    images: bool = True
+    processes: int = 2
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One recorded success: numeric columns (N, D), the wording at each frame, finished videos."""
+
+    columns: dict[str, NDArray]
+    instructions: list[str]
+    videos: dict[str, Path] = field(default_factory=dict)
+
+
+def collect(config: CollectConfig) -> list[Path]:
+    """Record `episodes` successes of every task; a folder that has some already is continued.
+
+    Returns the dataset folders. Ctrl-C loses at most the episodes in progress.
+    """
+    for name in config.task:
+        find_task(name)
+    if config.episodes < 1 or config.processes < 1:
+        raise TongsError(f"episodes and processes must be at least 1, got {config.episodes} and {config.processes}")
+    return [_collect_task(config, name) for name in config.task]
+
+
+def _collect_task(config: CollectConfig, task: str) -> Path:
+    folder = Path(config.output) / task
+    cameras = _CAMERAS if config.images else {}
+    features = robot_features(cameras, STATE_NAMES, EE_DELTA.names, ENVIRONMENT_STATE_NAMES)
+    features[SCENE] = vector(["index"], "int64")
+    scene = config.start
+    if (folder / "meta" / "info.json").exists():
+        dataset = Dataset(folder)
+        if dataset.total_frames:
+            scene = max(scene, int(dataset.columns[SCENE].max()) + 1)
+    bar = Progress(
+        TextColumn("{task.description:16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+    )
+    with DatasetWriter(folder, round(EE_DELTA.rate), features, "panda_mujoco") as writer, bar, _scratch() as scratch:
+        shown = bar.add_task(task, total=config.episodes, completed=writer.episodes, failed=0)
+        failed = 0
+        for demonstration in _demonstrations(config, task, scene, config.episodes - writer.episodes, scratch):
+            if demonstration is None:
+                failed += 1
+                bar.update(shown, failed=failed)
+                continue
+            writer.add_episode(demonstration.columns, demonstration.instructions, videos=demonstration.videos)
+            bar.update(shown, advance=1)
+    return folder
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for videos on their way into the dataset."""
+    folder = Path(tempfile.mkdtemp(prefix="tongs-collect-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _demonstrations(
+    config: CollectConfig, task: str, first: int, wanted: int, scratch: Path
+) -> Iterator[Demonstration | None]:
+    """Results scene by scene, in order, until `wanted` of them are demonstrations; None for a failed scene."""
+    pool = ProcessPoolExecutor(
+        config.processes, multiprocessing.get_context("spawn"), _start_worker, (config, task, str(scratch))
+    )
+    pending: list[Future[Demonstration | None]] = []
+    scene, done = first, 0
+    try:
+        while done < wanted:
+            while len(pending) < 2 * config.processes:
+                pending.append(pool.submit(_demonstrate, scene))
+                scene += 1
+            result = pending.pop(0).result()
+            done += result is not None
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_WORKER: dict[str, object] = {}
+
+
+def _start_worker(config: CollectConfig, task: str, scratch: str) -> None:
+    world = World(task, _CAMERAS if config.images else {}, config.quality)
+    _WORKER.update(config=config, world=world, scratch=Path(scratch))
+
+
+def _demonstrate(scene: int) -> Demonstration | None:
+    """Run the expert on one scene; None if it fails."""
+    config, world, scratch = _WORKER["config"], _WORKER["world"], _WORKER["scratch"]
+    assert isinstance(config, CollectConfig) and isinstance(world, World) and isinstance(scratch, Path)
+    return demonstrate(world, config.split, scene, config.perturb, scratch)
+
+
+def demonstrate(world: World, split: str, scene: int, perturb: float, scratch: Path) -> Demonstration | None:
+    """One episode of the expert in a scene; None if it fails. Videos go to `scratch`."""
+    world.reset(split, scene)
+    rng = generator(world.task.name, split, scene, "demonstration")
+    expert = ScriptedExpert(world)
+    expert.reset(int(rng.integers(2**31)))
+    if rng.random() < perturb and not disturb(world, expert, rng):
+        return None
+    paraphrases = [world.instruction] + [world.paraphrase() for _ in range(_PARAPHRASES - 1)]
+    frames: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in world.spec.cameras}
+    states, truths, actions, instructions = [], [], [], []
+    while not world.finished:
+        observation = world.observe()
+        for name, image in observation.images.items():
+            frames[name].append(image)
+        states.append(observation.state)
+        truths.append(world.environment_state())
+        actions.append(expert.act(observation).actions[0])
+        instructions.append(paraphrases[rng.integers(_PARAPHRASES)])
+        world.execute(actions[-1])
+    if not world.success:
+        return None
+    videos = {}
+    for name, images in frames.items():
+        videos[IMAGES + name] = scratch / f"{world.task.name}-{scene}-{name}.mp4"
+        encode_video(videos[IMAGES + name], np.stack(images), round(EE_DELTA.rate))
+    columns = {
+        STATE: np.stack(states),
+        ENVIRONMENT_STATE: np.stack(truths),
+        ACTION: np.stack(actions),
+        SCENE: np.full((len(states), 1), scene, np.int64),
+    }
+    return Demonstration(columns, instructions, videos)
