@@ -22,8 +22,8 @@ from data import layout
 from data.atomic import flush
 from data.features import IMAGES
 from data.reader import Dataset, read_info
-from data.scaling import scale_down
 from robot.errors import TongsError
+from robot.images import scale_down
 
 FORMAT = 1
 """Raise when the layout of the cache changes; older caches are then built anew."""

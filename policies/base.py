@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from policies.checkpoint import Checkpoint, read_checkpoint, read_header, write_checkpoint
 from policies.configuration import configuration
-from policies.images import scale_down
 from policies.normalisation import Statistics, plain
 from robot.errors import ContractError, TongsError, unknown
+from robot.images import scale_down
 from robot.interface import ActionChunk, Observation, PolicySpec, RobotSpec, require_compatible
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class PolicyModule(nn.Module):
     def untrained(cls, config: Any) -> Any:
         """The configuration of a network that is about to receive a checkpoint's weights, so needs no others."""
         return config
+
+    def prepare(self, instructions: Sequence[str]) -> None:
+        """Told before training which instructions will come; a policy may compute what it keeps of each."""
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Scalars by name; "loss" is what is minimised, the others are for the log.
@@ -210,7 +213,7 @@ class PolicyModule(nn.Module):
         checkpoint = read_checkpoint(folder)
         if checkpoint.policy != cls.family:
             raise TongsError(f"{folder} holds a {checkpoint.policy!r} policy, not {cls.family!r}")
-        config = cls.untrained(configuration(cls.config_class, checkpoint.config))
+        config = cls.untrained(configuration(cls.config_class, checkpoint.config, complete=True))
         policy = cls(config, checkpoint.spec, checkpoint.statistics)  # type: ignore[call-arg]
         require_same_weights(policy.state_dict(), checkpoint.weights, str(folder))
         policy.load_state_dict(dict(checkpoint.weights))

@@ -11,14 +11,22 @@ from robot.errors import TongsError, unknown
 Config = TypeVar("Config")
 
 
-def configuration(kind: type[Config], values: Mapping[str, Any]) -> Config:
+def configuration(kind: type[Config], values: Mapping[str, Any], complete: bool = False) -> Config:
     """An instance of the dataclass `kind`; nested dataclasses are built from nested mappings, lists become tuples.
 
+    Args:
+        kind: the dataclass.
+        values: field name -> value; what is absent takes its default.
+        complete: allow nothing to be absent. A checkpoint says everything, for a default may change after it was made.
+
     Raises:
-        TongsError: a name is not a field of the dataclass, or a nested value is not a mapping.
+        TongsError: a name is not a field of the dataclass, a nested value is not a mapping, or something is absent.
     """
     hints = get_type_hints(kind)
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    absent = [name for name in known if name not in values]
+    if complete and absent:
+        raise TongsError(f"setting {absent[0]!r} of {kind.__name__} is missing ({len(absent)} in all)")
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
@@ -26,6 +34,6 @@ def configuration(kind: type[Config], values: Mapping[str, Any]) -> Config:
         if is_dataclass(hints[name]) and not is_dataclass(value):
             if not isinstance(value, Mapping):
                 raise TongsError(f"setting {name} of {kind.__name__} must be a group of settings, got {value!r}")
-            value = configuration(hints[name], value)  # type: ignore[arg-type]
+            value = configuration(hints[name], value, complete)  # type: ignore[arg-type]
         arguments[name] = tuple(value) if isinstance(value, list) else value
     return kind(**arguments)

@@ -30,9 +30,7 @@ class ChunkQueue:
     def wants_chunk(self, instruction: str) -> bool:
         """Whether the next call of `action` runs the policy; only then must the observation hold images."""
         return (
-            self._chunk is None
-            or self._next >= min(self.execute, len(self._chunk))
-            or instruction != self._instruction
+            self._chunk is None or self._next >= min(self.execute, len(self._chunk)) or instruction != self._instruction
         )
 
     def action(self, observation: Observation) -> NDArray[np.float32]:

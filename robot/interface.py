@@ -73,7 +73,16 @@ class ActionSpace:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ActionSpace:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        return cls(
+            kind=fields["kind"],
+            names=tuple(fields["names"]),
+            units=tuple(fields["units"]),
+            low=tuple(fields["low"]),
+            high=tuple(fields["high"]),
+            frame=fields["frame"],
+            rate=float(fields["rate"]),
+            gripper_open=float(fields["gripper_open"]),
+        )
 
 
 EE_DELTA = ActionSpace(

@@ -111,7 +111,9 @@ def _finger(name: str, turn: Quaternion) -> Body:
         inertia=Inertia(0.05, (0.0, 0.015, 0.02), (2.4e-5, 2.4e-5, 7.5e-6, 0.0, 0.0, 0.0)),
         geoms=(
             Geom("box", (0.0100, 0.0075, 0.0170), (0.0, 0.0160, 0.0140), colour=_GREY, collides="arm"),
-            Geom("box", (0.0105, 0.0050, 0.0130), (0.0, 0.0050, 0.0405), colour=_DARK, friction=_RUBBER, collides="arm"),
+            Geom(
+                "box", (0.0105, 0.0050, 0.0130), (0.0, 0.0050, 0.0405), colour=_DARK, friction=_RUBBER, collides="arm"
+            ),
         ),
         weightless=True,
     )

@@ -1,1 +1,5 @@
-"""Worlds: scenes, tasks, physics, scripted experts, gymnasium environments."""
+"""Worlds: scenes, tasks, physics, scripted experts, gymnasium environments (importing this makes them known)."""
+
+from sim.registration import register
+
+register()

@@ -40,9 +40,7 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
         self.world = World(task, cameras)
         self.render_mode = render_mode
         self._split = split
-        pictures = {
-            name: spaces.Box(0, 255, (*size, 3), np.uint8) for name, size in self.world.spec.cameras.items()
-        }
+        pictures = {name: spaces.Box(0, 255, (*size, 3), np.uint8) for name, size in self.world.spec.cameras.items()}
         self.observation_space = spaces.Dict(
             {
                 **pictures,
@@ -50,7 +48,7 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
                 "instruction": spaces.Text(200, min_length=0, charset=_LETTERS),
             }
         )
-        self.action_space = spaces.Box(np.float32(EE_DELTA.low), np.float32(EE_DELTA.high), dtype=np.float32)
+        self.action_space = spaces.Box(np.array(EE_DELTA.low, np.float32), np.array(EE_DELTA.high, np.float32))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

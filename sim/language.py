@@ -83,9 +83,9 @@ def degree_phrases(degrees: int, wording: Wording) -> list[str]:
 
 def choose(rng: np.random.Generator, templates: Sequence[str], **slots: str | Sequence[str]) -> str:
     """A random template with each slot filled by a random one of its phrases, starting with a capital."""
-    template = templates[rng.integers(len(templates))]
+    template = templates[int(rng.integers(len(templates)))]
     filled = {
-        slot: phrases if isinstance(phrases, str) else phrases[rng.integers(len(phrases))]
+        slot: phrases if isinstance(phrases, str) else phrases[int(rng.integers(len(phrases)))]
         for slot, phrases in slots.items()
     }
     sentence = template.format(**filled)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from robot.skills import Pose, Skill, Skills, downward
 from sim.expert import ScriptedExpert
-from sim.world import World
 
 PLAY_SECONDS = 30.0
 """Length of one episode of play."""

@@ -1,7 +1,4 @@
-"""Tells gymnasium the names of our environments, without importing any of them.
-
-Gymnasium calls `register` by itself when it is imported (entry point `gymnasium.envs`).
-"""
+"""Tells gymnasium the names of our environments, without importing any of them."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ class Renderer:
     def __init__(self, model: mujoco.MjModel, quality: str = "fast", size: tuple[int, int] = (512, 512)) -> None:
         if quality not in ("fast", "presentation"):
             raise unknown("render quality", quality, ("fast", "presentation"))
+        self._quality = quality
         backend = choose()
         try:
             self._context = importlib.import_module(f"mujoco.{backend}").GLContext(*size)
@@ -109,9 +110,7 @@ class Renderer:
         self._option.sitegroup[:] = 0
         self._camera = mujoco.MjvCamera()
         self._perturb = mujoco.MjvPerturb()
-        self._quality = quality
-        self._scene: mujoco.MjvScene | None = None
-        self._scene_model: mujoco.MjModel | None = None
+        self._scene, self._scene_model = self._new_scene(model), model
         _LIVE.add(self)
         _close_at_exit()
 
@@ -122,13 +121,8 @@ class Renderer:
         if height > self._size[0] or width > self._size[1]:
             raise TongsError(f"images are at most {self._size[0]}x{self._size[1]}, asked for {height}x{width}")
         self._context.make_current()
-        if self._scene is None or self._scene_model is not model:
-            self._scene, self._scene_model = mujoco.MjvScene(model, maxgeom=256), model
-            flags = self._scene.flags
-            flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._quality == "presentation"
-            flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
-            flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
-            flags[mujoco.mjtRndFlag.mjRND_HAZE] = False
+        if self._scene_model is not model:
+            self._scene, self._scene_model = self._new_scene(model), model
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = model.camera(camera).id
         mujoco.mjv_updateScene(
@@ -139,6 +133,13 @@ class Renderer:
         image = np.empty((height, width, 3), np.uint8)
         mujoco.mjr_readPixels(image, None, viewport, self._mujoco)
         return image[::-1].copy()
+
+    def _new_scene(self, model: mujoco.MjModel) -> mujoco.MjvScene:
+        scene = mujoco.MjvScene(model, maxgeom=256)
+        scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._quality == "presentation"
+        for flag in ("mjRND_REFLECTION", "mjRND_SKYBOX", "mjRND_HAZE"):
+            scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
+        return scene
 
     def close(self) -> None:
         """Free the context; without this, OpenGL's own clean-up at exit fails."""

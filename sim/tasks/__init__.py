@@ -6,9 +6,7 @@ from sim.tasks.drawers import CloseDrawer, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
 
-TASKS: dict[str, Task] = {
-    task.name: task for task in (PickupObject(), ReorientObject(), OpenDrawer(), CloseDrawer())
-}
+TASKS: dict[str, Task] = {task.name: task for task in (PickupObject(), ReorientObject(), OpenDrawer(), CloseDrawer())}
 
 
 def find_task(name: str) -> Task:

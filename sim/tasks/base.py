@@ -119,7 +119,9 @@ def vary(rng: np.random.Generator, pose: Pose, spread: float) -> Pose:
     return Pose(pose.position + offset, Rotation.from_rotvec(rng.uniform(-0.12, 0.12, 3)) * pose.rotation)
 
 
-def pick_goal(rng: np.random.Generator, low: int, high: int, named: tuple[int, ...], away_from: int | None, gap: int) -> int:
+def pick_goal(
+    rng: np.random.Generator, low: int, high: int, named: tuple[int, ...], away_from: int | None, gap: int
+) -> int:
     """A whole number in [low, high], half the time one that people have a name for; at least `gap` from another."""
     allowed = [n for n in range(low, high + 1) if away_from is None or abs(n - away_from) >= gap]
     names = [n for n in named if n in allowed]

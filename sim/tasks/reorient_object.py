@@ -65,7 +65,10 @@ class ReorientObject(Task):
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
         angle = round(goal.value)
         named = {
-            "seen": {0: ("put the {thing} upright", "stand the {thing} upright"), 180: ("turn the {thing} upside down",)},
+            "seen": {
+                0: ("put the {thing} upright", "stand the {thing} upright"),
+                180: ("turn the {thing} upside down",),
+            },
             "unseen": {0: ("set the {thing} up straight",), 180: ("flip the {thing} upside down",)},
         }
         templates = {

@@ -13,39 +13,12 @@ from PIL import Image
 from data.cache import open_cache
 from data.features import ACTION, IMAGES, STATE
 from data.reader import Dataset
-from data.scaling import scale_down
 from data.video import encode_video
 from data.writer import DatasetWriter
 from robot.errors import TongsError
 from tests.data.episodes import ACTION_NAMES, FPS, SIZE, add_episode, features, pictures, write_dataset
 
 HALF = (SIZE[0] // 2, SIZE[1] // 2)
-
-
-@pytest.mark.parametrize("size", [(16, 24), (8, 48), (32, 16)])
-def test_whole_factors_average_blocks(size: tuple[int, int]) -> None:
-    frames = pictures(0, 3)
-    tall, wide = SIZE[0] // size[0], SIZE[1] // size[1]
-    exact = frames.reshape(3, size[0], tall, size[1], wide, 3).mean(axis=(2, 4))
-    scaled = scale_down(frames, size)
-    assert scaled.dtype == np.uint8 and np.abs(scaled - exact).max() <= 0.5
-
-
-def test_four_thirds_averages_the_pixels_whose_centres_fall_in() -> None:
-    """Of four pixels in a row, three come out: the first, the mean of the middle two, the last."""
-
-    def shrink(values: np.ndarray) -> np.ndarray:
-        first, second, third, fourth = (values[:, start::4] for start in range(4))
-        return np.stack([first, (second + third) / 2, fourth], axis=2).reshape(len(values), -1, *values.shape[2:])
-
-    frames = pictures(0, 2)
-    exact = shrink(shrink(frames.astype(float)).swapaxes(1, 2)).swapaxes(1, 2)
-    assert np.abs(scale_down(frames, (24, 36)) - exact).max() <= 1.0  # two passes, each rounded
-
-
-def test_enlarging_is_refused() -> None:
-    with pytest.raises(TongsError, match="32x48 cannot be scaled up to 64x48"):
-        scale_down(pictures(0, 1), (64, 48))
 
 
 def test_cache_holds_the_dataset(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_training_lowers_the_loss() -> None:
 
 
 def test_padded_actions_do_not_count() -> None:
-    policy, batch = small.policy().eval(), small.batch()
+    policy, batch = small.policy(causal_chunk=True).eval(), small.batch()
     batch["action_is_pad"][:, 2:] = True
     spoiled = dict(batch, actions=batch["actions"].clone())
     spoiled["actions"][:, 2:] = 7.0
@@ -141,12 +141,10 @@ def test_guidance_strength() -> None:
     assert not torch.allclose(conditional, predict(1.0, other), atol=1e-4)
     assert torch.equal(unconditional, predict(0.0, other))
     goals = policy.read_instructions(batch["instruction"])
-    noisy = torch.randn(4, 4, 7, generator=generator())
-    with_goal, without = policy.denoiser(batch, goals)(noisy, 0.3), policy.denoiser(batch, goals * 0)(noisy, 0.3)
     policy.sampling = Sampling(steps=1, guidance=2.0)
     policy.config = replace(policy.config, sigma_max=0.3)
-    monkey = torch.randn(4, 4, 7, generator=generator()) * 0.3
-    with_goal, without = policy.denoiser(batch, goals)(monkey, 0.3), policy.denoiser(batch, goals * 0)(monkey, 0.3)
+    noise = torch.randn(4, 4, 7, generator=generator()) * 0.3
+    with_goal, without = policy.denoiser(batch, goals)(noise, 0.3), policy.denoiser(batch, goals * 0)(noise, 0.3)
     expected = policy.action_scaling.unscale(without + 2.0 * (with_goal - without))
     torch.testing.assert_close(policy.predict(batch, generator()), expected)
 

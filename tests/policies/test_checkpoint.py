@@ -105,7 +105,7 @@ def test_missing_and_unexpected_weights_are_named(folder: Path) -> None:
 def test_weights_of_another_shape_are_named(folder: Path) -> None:
     header = json.loads((folder / "config.json").read_text())
     edit(folder / "config.json", config=header["config"] | {"width": 64})
-    with pytest.raises(TongsError, match=r"score_transformer.position.* \(6, 32\) and should have \(6, 64\)"):
+    with pytest.raises(TongsError, match=r"score_transformer.position.* \(7, 32\) and should have \(7, 64\)"):
         load_policy(folder)
 
 
@@ -114,11 +114,15 @@ def test_weights_of_another_shape_are_named(folder: Path) -> None:
     [
         ({"policy": "magic"}, "unknown policy family 'magic'; known are: beso"),
         ({"format_version": 99}, "format version 99; this program reads 1"),
+        ({"config": {}}, "setting 'window' of BesoConfig is missing"),
         ({"config": {"depth": 3}}, "unknown setting of BesoConfig 'depth'"),
         ({"spec": {"cameras": {}}}, "spec in .* is damaged"),
     ],
 )
 def test_damaged_config(folder: Path, changes: dict[str, object], message: str) -> None:
+    if "depth" in changes.get("config", {}):  # type: ignore[operator]
+        whole = json.loads((folder / "config.json").read_text())["config"]
+        changes = {"config": whole | changes["config"]}  # type: ignore[operator]
     edit(folder / "config.json", **changes)
     with pytest.raises(TongsError, match=message):
         load_policy(folder)

@@ -25,10 +25,13 @@ def _closed_form(name: str, i: int, n: int, low: float, high: float) -> float:
         return high + part * (low - high)
     if name == "polyexponential":
         return low * (high / low) ** ((1 - part) ** 2)
+
     # vp: find the times of the two bounds by root finding, then evaluate sigma(t)
-    exponent = lambda t: 19.9 * t * t / 2 + 0.1 * t  # noqa: E731
-    first, last = (brentq(lambda t: math.sqrt(math.expm1(exponent(t))) - sigma, 1e-9, 1) for sigma in (high, low))
-    return math.sqrt(math.expm1(exponent(first + part * (last - first))))
+    def level(t: float, less: float = 0.0) -> float:
+        return math.sqrt(math.expm1(19.9 * t * t / 2 + 0.1 * t)) - less
+
+    first, last = (brentq(level, 1e-9, 1, args=(sigma,)) for sigma in (high, low))
+    return level(first + part * (last - first))
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULES))

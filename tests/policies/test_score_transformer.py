@@ -13,9 +13,9 @@ from policies.transformer import Attention, causal_mask, padding_mask
 B, T, H, G, A, S = 2, 3, 4, 2, 5, 6
 
 
-def build(window: int = T, horizon: int = H) -> ScoreTransformer:
+def build(window: int = T, horizon: int = H, causal_chunk: bool = False) -> ScoreTransformer:
     torch.manual_seed(0)
-    network = ScoreTransformer(S, A, G, window, horizon, width=16, layers=2, heads=2)
+    network = ScoreTransformer(S, A, G, window, horizon, width=16, layers=2, heads=2, causal_chunk=causal_chunk)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -51,7 +51,7 @@ def test_token_order_and_positions() -> None:
 
 
 def test_outputs_are_read_at_the_action_tokens() -> None:
-    network, given = build(), inputs()
+    network, given = build(causal_chunk=True), inputs()
     tokens = network.tokens(*given)
     for block in network.blocks:
         tokens = block(tokens, causal_mask(tokens.shape[1], tokens.device))
@@ -59,8 +59,8 @@ def test_outputs_are_read_at_the_action_tokens() -> None:
     torch.testing.assert_close(network(*given), network.action_head(network.final_norm(tokens[:, places])))
 
 
-def test_later_tokens_do_not_change_earlier_outputs() -> None:
-    network = build()
+def test_causal_later_tokens_do_not_change_earlier_outputs() -> None:
+    network = build(causal_chunk=True)
     actions, states, goals, noise = inputs()
     before = network(actions, states, goals, noise)
     other_actions, other_states = actions.clone(), states.clone()
@@ -74,6 +74,21 @@ def test_later_tokens_do_not_change_earlier_outputs() -> None:
     after = network(only_last, states, goals, noise)
     torch.testing.assert_close(after[:, :-1], before[:, :-1])
     assert not torch.allclose(after[:, -1], before[:, -1])
+
+
+def test_actions_of_the_newest_chunk_see_each_other_and_nothing_earlier_sees_them() -> None:
+    network = build()
+    actions, states, goals, noise = inputs()
+    before = network(actions, states, goals, noise)
+    only_last = actions.clone()
+    only_last[:, -1] += 1
+    changed = (network(only_last, states, goals, noise) - before).abs().amax(dim=(0, 2))
+    assert (changed[: T - 1] == 0).all() and (changed[T - 1 :] > 1e-4).all()
+
+
+def test_with_a_horizon_of_one_the_chunk_makes_no_difference() -> None:
+    given = inputs(4, 1)
+    assert torch.equal(build(4, 1)(*given), build(4, 1, causal_chunk=True)(*given))
 
 
 @pytest.mark.parametrize("which", ["goals", "noise", "first state"])

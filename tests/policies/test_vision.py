@@ -88,7 +88,7 @@ def test_pictures_of_one_window_move_alike() -> None:
     images = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8).repeat(30, 1, 1, 1)
     moved = random_shift(images, 2, window=3, generator=torch.Generator().manual_seed(0)).view(10, 3, 8, 8, 3)
     assert torch.equal(moved[:, 0], moved[:, 1]) and torch.equal(moved[:, 0], moved[:, 2])
-    assert not torch.equal(moved[0], moved[1])
+    assert len({pictures.numpy().tobytes() for pictures in moved}) > 5
 
 
 def test_colour_change_is_light_and_differs_between_samples() -> None:

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from sim.registration import IDS, register
+from sim.registration import IDS
 from sim.tasks import TASKS
-
-register()
 
 
 def test_every_task_has_an_environment():
@@ -39,7 +37,11 @@ def test_scenes_by_number_and_reward_only_for_success():
 
 def test_vectorised_over_processes():
     environments = gymnasium.make_vec(
-        "tongs/CloseDrawer-v0", num_envs=2, vectorization_mode="async", cameras={"wrist": (32, 32)}
+        "tongs/CloseDrawer-v0",
+        num_envs=2,
+        vectorization_mode="async",
+        vector_kwargs={"context": "spawn"},  # a forked process cannot use its parent's OpenGL
+        cameras={"wrist": (32, 32)},
     )
     observations, _ = environments.reset(seed=0)
     assert observations["wrist"].shape == (2, 32, 32, 3)

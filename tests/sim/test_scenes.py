@@ -65,7 +65,7 @@ def spoken_value(phrase: str) -> float:
     ones = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     ones += "seventeen eighteen nineteen"
     words = {word: i for i, word in enumerate(ones.split())}
-    tens = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+    tens = dict(twenty=20, thirty=30, forty=40, fifty=50, sixty=60, seventy=70, eighty=80, ninety=90)
     words |= tens | {"one hundred": 100}
     words |= {f"{t}-{o}": tens[t] + words[o] for t in tens for o in list(words)[1:10]}
     if match := re.search(r"(\d+)", phrase):
@@ -91,7 +91,11 @@ def test_percent_phrases_mean_their_value(wording):
 
 
 def test_seen_and_unseen_wordings_are_disjoint():
-    for phrases, values in ((percent_phrases, range(101)), (centimetre_phrases, range(10, 41)), (degree_phrases, range(181))):
+    for phrases, values in (
+        (percent_phrases, range(101)),
+        (centimetre_phrases, range(10, 41)),
+        (degree_phrases, range(181)),
+    ):
         for value in values:
             assert not set(phrases(value, "seen")) & set(phrases(value, "unseen"))
 
