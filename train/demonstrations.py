@@ -20,9 +20,10 @@ from data.reader import Dataset
 from data.video import encode_video
 from data.writer import DatasetWriter
 from robot.errors import TongsError
-from robot.interface import EE_DELTA
+from robot.interface import EE_DELTA, Policy
 from sim.expert import ScriptedExpert
 from sim.perturbation import disturb
+from sim.play import PLAY_SECONDS, Play
 from sim.scenes import generator
 from sim.tasks import find_task
 from sim.world import CAMERA_SIZE, ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
@@ -42,6 +43,7 @@ class CollectConfig:
         episodes: demonstrations that each dataset shall hold in the end.
         split, start: scenes are taken in order from number `start` of this split.
         perturb: fraction of the episodes that begin after a disturbance in the middle of the task.
+        play: record play without a goal or an instruction instead of demonstrations.
         images: record the cameras.
         quality: rendering, `fast` or `presentation`.
     """
@@ -52,6 +54,7 @@ class CollectConfig:
     split: str = "train"
     start: int = 0
     perturb: float = 0.0
+    play: bool = False
     quality: str = "fast"
     images: bool = True
     processes: int = 2
@@ -151,7 +154,20 @@ def _demonstrate(scene: int) -> Demonstration | None:
     """Run the expert on one scene; None if it fails."""
     config, world, scratch = _WORKER["config"], _WORKER["world"], _WORKER["scratch"]
     assert isinstance(config, CollectConfig) and isinstance(world, World) and isinstance(scratch, Path)
+    if config.play:
+        return play(world, config.split, scene, scratch)
     return demonstrate(world, config.split, scene, config.perturb, scratch)
+
+
+def play(world: World, split: str, scene: int, scratch: Path) -> Demonstration:
+    """Half a minute of play in a scene; every frame's instruction is "play"."""
+    world.reset(split, scene)
+    player = Play(world)
+    player.reset(int(generator(world.task.name, split, scene, "play").integers(2**31)))
+    recording = Recording(world)
+    for _ in range(round(PLAY_SECONDS * EE_DELTA.rate)):
+        recording.step(player, "play")
+    return recording.finish(scene, scratch)
 
 
 def demonstrate(world: World, split: str, scene: int, perturb: float, scratch: Path) -> Demonstration | None:
@@ -163,27 +179,39 @@ def demonstrate(world: World, split: str, scene: int, perturb: float, scratch: P
     if rng.random() < perturb and not disturb(world, expert, rng):
         return None
     paraphrases = [world.instruction] + [world.paraphrase() for _ in range(_PARAPHRASES - 1)]
-    frames: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in world.spec.cameras}
-    states, truths, actions, instructions = [], [], [], []
+    recording = Recording(world)
     while not world.finished:
-        observation = world.observe()
+        recording.step(expert, paraphrases[int(rng.integers(_PARAPHRASES))])
+    return recording.finish(scene, scratch) if world.success else None
+
+
+class Recording:
+    """Everything that is kept of an episode while it runs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._frames: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in world.spec.cameras}
+        self._columns: dict[str, list[NDArray]] = {STATE: [], ENVIRONMENT_STATE: [], ACTION: []}
+        self._instructions: list[str] = []
+
+    def step(self, policy: Policy, instruction: str) -> None:
+        """Observe, let the policy act, keep both, and move on by one control step."""
+        observation = self._world.observe()
         for name, image in observation.images.items():
-            frames[name].append(image)
-        states.append(observation.state)
-        truths.append(world.environment_state())
-        actions.append(expert.act(observation).actions[0])
-        instructions.append(paraphrases[rng.integers(_PARAPHRASES)])
-        world.execute(actions[-1])
-    if not world.success:
-        return None
-    videos = {}
-    for name, images in frames.items():
-        videos[IMAGES + name] = scratch / f"{world.task.name}-{scene}-{name}.mp4"
-        encode_video(videos[IMAGES + name], np.stack(images), round(EE_DELTA.rate))
-    columns = {
-        STATE: np.stack(states),
-        ENVIRONMENT_STATE: np.stack(truths),
-        ACTION: np.stack(actions),
-        SCENE: np.full((len(states), 1), scene, np.int64),
-    }
-    return Demonstration(columns, instructions, videos)
+            self._frames[name].append(image)
+        action = policy.act(observation).actions[0]
+        row = {STATE: observation.state, ENVIRONMENT_STATE: self._world.environment_state(), ACTION: action}
+        for key, values in row.items():
+            self._columns[key].append(values)
+        self._instructions.append(instruction)
+        self._world.execute(action)
+
+    def finish(self, scene: int, scratch: Path) -> Demonstration:
+        """The episode as arrays, its videos encoded into `scratch`."""
+        videos = {}
+        for name, images in self._frames.items():
+            videos[IMAGES + name] = scratch / f"{self._world.task.name}-{scene}-{name}.mp4"
+            encode_video(videos[IMAGES + name], np.stack(images), round(EE_DELTA.rate))
+        columns = {key: np.stack(rows) for key, rows in self._columns.items()}
+        columns[SCENE] = np.full((len(self._instructions), 1), scene, np.int64)
+        return Demonstration(columns, self._instructions, videos)

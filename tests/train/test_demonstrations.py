@@ -1,0 +1,89 @@
+"""Collecting: the right number of successes, continued where it stopped, nothing lost when the disk is full."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.features import ACTION, ENVIRONMENT_STATE, STATE
+from data.reader import Dataset
+from data.writer import DatasetWriter
+from robot.errors import TongsError
+from sim.world import ENVIRONMENT_STATE_NAMES, World
+from train.demonstrations import SCENE, CollectConfig, collect, demonstrate, play
+
+
+def settings(folder: Path, episodes: int, **others) -> CollectConfig:
+    return CollectConfig(["open_drawer"], episodes, str(folder), images=False, processes=1, **others)
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demonstrations")
+    assert collect(settings(folder, 2)) == [folder / "open_drawer"]
+    return folder
+
+
+def test_demonstrations_reach_their_goal(collected):
+    dataset = Dataset(collected / "open_drawer")
+    assert len(dataset.episodes) == 2
+    value, goal = (ENVIRONMENT_STATE_NAMES.index(name) for name in ("value", "goal"))
+    for episode in dataset.episodes:
+        last = dataset.columns[ENVIRONMENT_STATE][episode.stop - 1]
+        assert abs(last[value] - last[goal]) < 0.1
+        assert np.abs(dataset.columns[ACTION][episode.start : episode.stop, :6]).max() > 0.01
+    assert np.isfinite(dataset.columns[STATE]).all()
+
+
+def test_several_wordings_tell_one_demonstration(collected):
+    dataset = Dataset(collected / "open_drawer")
+    assert len(set(dataset.frame_tasks(0))) > 2
+    assert all("left" in text or "right" in text for text in dataset.frame_tasks(0))
+
+
+def test_a_collection_goes_on_with_the_next_scene(collected):
+    collect(settings(collected, 3))
+    dataset = Dataset(collected / "open_drawer")
+    scenes = [int(dataset.columns[SCENE][episode.start, 0]) for episode in dataset.episodes]
+    assert len(scenes) == 3 and len(set(scenes)) == 3 and scenes == sorted(scenes)
+
+
+def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
+    written = DatasetWriter._stage
+    calls = []
+
+    def stage(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(self, *arguments)
+
+    monkeypatch.setattr(DatasetWriter, "_stage", stage)
+    with pytest.raises(TongsError, match="1 episode"):
+        collect(settings(tmp_path, 3))
+    monkeypatch.undo()
+    assert len(Dataset(tmp_path / "open_drawer").episodes) == 1
+
+
+def test_a_scene_gives_the_same_demonstration_again(tmp_path):
+    world = World("pickup_object", {})
+    first, second = (demonstrate(world, "train", 3, 1.0, tmp_path) for _ in range(2))
+    assert first is not None and second is not None
+    np.testing.assert_array_equal(first.columns[ACTION], second.columns[ACTION])
+    assert first.instructions == second.instructions
+    world.close()
+
+
+def test_play_has_no_instruction(tmp_path):
+    world = World("close_drawer", {})
+    recorded = play(world, "train", 0, tmp_path)
+    assert set(recorded.instructions) == {"play"} and len(recorded.instructions) == 300
+    world.close()
+
+
+def test_bad_settings_are_one_sentence(tmp_path):
+    with pytest.raises(TongsError, match="unknown task 'fly'"):
+        collect(CollectConfig(["fly"], 1, str(tmp_path)))
+    with pytest.raises(TongsError, match="at least 1, got 0 and 1"):
+        collect(settings(tmp_path, 0))
