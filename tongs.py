@@ -126,7 +126,7 @@ def _train(words: Sequence[str]) -> int:
 
     settings = compose("train", words)
     from train.configuration import TrainConfig
-    from train.run import DataSettings, build_beso, open_windows
+    from train.run import DataSettings, build_beso, continue_beso, open_windows
     from train.trainer import Trainer
 
     config = TrainConfig(**settings["train"])
@@ -135,7 +135,10 @@ def _train(words: Sequence[str]) -> int:
     window = settings["policy"]["window"]
     wanted = DataSettings(data=data, window=window, seed=config.seed, **{name: settings[name] for name in names})
     windows_train, windows_heldout = open_windows(wanted)
-    policy = build_beso(settings["policy"], windows_train, settings["image_size"])
+    if settings["start_from"]:
+        policy = continue_beso(settings["start_from"], windows_train, settings["image_size"])
+    else:
+        policy = build_beso(settings["policy"], windows_train, settings["image_size"])
     folder = Path(settings["output"] or _dated_folder("train", "beso"))
     play = _closed_loop(settings["evaluation"], folder)
     Trainer(policy, windows_train, windows_heldout, config, folder, play).train(settings["resume"])

@@ -111,6 +111,31 @@ def build_beso(settings: Mapping[str, Any], windows: Windows, image_size: int) -
     return Beso(config, spec, statistics)
 
 
+def continue_beso(folder: str, windows: Windows, image_size: int) -> Beso:
+    """A trained BESO policy, to be trained further on these windows; its settings and statistics stay its own.
+
+    Raises:
+        TongsError: the checkpoint is no BESO policy, or sees or does something else than the windows hold.
+    """
+    from policies.base import load_policy
+    from policies.beso.model import Beso
+
+    policy = load_policy(folder)
+    if not isinstance(policy, Beso):
+        raise TongsError(f"{folder} holds a {policy.family} policy, and this is a beso training")
+    spec = policy.spec
+    sees = {camera: (image_size, image_size) for camera in windows.cameras}
+    pairs = {
+        "cameras": (dict(spec.cameras), sees),
+        "state": (spec.state_names, windows.state_names),
+        "horizon": (spec.horizon, windows.horizon),
+    }
+    for name, (its, ours) in pairs.items():
+        if its != ours:
+            raise TongsError(f"{folder} was trained with {name} {its}, and this training has {ours}")
+    return policy
+
+
 def _require_actions(caches: Sequence[EpisodeCache]) -> None:
     """The datasets must hold actions of the default action space; theirs is known by its names and rate."""
     for cache in caches:

@@ -1,0 +1,67 @@
+"""The whole path on small settings, through the command line: collect, train, continue, resume, evaluate."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tongs
+
+SMALL = [
+    "image_size=32",
+    "policy.width=32",
+    "policy.layers=1",
+    "policy.observation_width=32",
+    "policy.reader_width=32",
+    "policy.reader_layers=1",
+    "policy.vision_channels=[8,16,16]",
+    "policy.keypoints=4",
+    "policy.described_keypoints=2",
+    "train.batch_size=16",
+    "train.log_every=2",
+    "train.threads=1",
+    "held_out=0.3",
+    "evaluation.episodes=0",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline")
+    words = ["task=open_drawer", "episodes=3", "processes=1", f"output={folder / 'data'}"]
+    assert tongs.main(["collect", *words]) == 0
+    assert tongs.main(["train", f"data={folder / 'data'}", "train.steps=4", f"output={folder / 'run'}", *SMALL]) == 0
+    return folder
+
+
+def test_training_leaves_a_checkpoint_and_a_record(trained: Path) -> None:
+    assert {"config.json", "model.safetensors", "statistics.json", "README.md"} <= {
+        file.name for file in (trained / "run/last").iterdir()
+    }
+    assert len((trained / "run/train.csv").read_text().splitlines()) == 3  # a heading and two rows
+
+
+def test_the_checkpoint_is_evaluated(trained: Path) -> None:
+    words = [f"policy={trained / 'run/last'}", "task=open_drawer", "episodes=1", "processes=1"]
+    assert tongs.main(["eval", *words, f"output={trained / 'eval'}"]) == 0
+    results = json.loads((trained / "eval/results.json").read_text())
+    assert results["overall"]["episodes"] == 1 and results["episodes"][0]["instruction"]
+    assert (trained / "eval/report.html").stat().st_size > 1000
+
+
+def test_training_goes_on_from_a_checkpoint(trained: Path) -> None:
+    words = [f"data={trained / 'data'}", "train.steps=2", f"start_from={trained / 'run/last'}", *SMALL]
+    assert tongs.main(["train", *words, f"output={trained / 'more'}"]) == 0
+    assert (trained / "more/last/model.safetensors").is_file()
+
+
+def test_going_on_with_another_horizon_is_one_sentence(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"data={trained / 'data'}", f"start_from={trained / 'run/last'}", "horizon=5", *SMALL]
+    assert tongs.main(["train", *words, f"output={trained / 'other'}"]) == 2
+    assert "trained with horizon 12, and this training has 5" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"data={trained / 'data'}", "train.steps=4", f"output={trained / 'run'}", *SMALL]
+    assert tongs.main(["train", *words]) == 2
+    assert "already holds a run" in capsys.readouterr().err
