@@ -42,7 +42,7 @@ class EvaluationConfig:
     split: str = "test"
     variant: str = "original"
     wording: Wording = "seen"
-    execute: int = 8
+    execute: int = 4
     sampling: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 128
     quality: str = "fast"

@@ -23,7 +23,7 @@ class Sampling:
     """
 
     sampler: str = "ddim"
-    schedule: str = "exponential"
+    schedule: str = "linear"
     steps: int = 3
     guidance: float = 1.0
 

@@ -64,7 +64,7 @@ def test_refused_settings(setting: str, value: Any, said: str) -> None:
 
 def test_the_command_repeats_the_evaluation() -> None:
     """The words that a report gives, read as a user's, make the same protocol."""
-    protocol = {"split": "val", "variant": "other_goal", "wording": "unseen", "execute": 4, "sampling": {"steps": 5}}
+    protocol = {"split": "val", "variant": "other_goal", "wording": "unseen", "execute": 6, "sampling": {"steps": 5}}
     config = EvaluationConfig("a folder/best", ("open_drawer", "close_drawer"), (200, 300), "x", **protocol)
     settings = compose("eval", shlex.split(config.command)[2:])
     again = EvaluationConfig(
