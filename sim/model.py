@@ -50,6 +50,6 @@ def table() -> Body:
         name="table",
         geoms=(
             Geom("box", (0.60, 0.75, 0.02), (0.45, 0.0, -0.02), colour=_WOOD, friction=(0.9, 0.005, 0.0001)),
-            Geom("box", (2.5, 2.5, 0.02), (0.6, 0.0, -0.72), colour=_FLOOR, collides="none"),
+            Geom("box", (2.5, 2.5, 0.02), (0.6, 0.0, -0.72), colour=_FLOOR),
         ),
     )
