@@ -35,7 +35,7 @@ def main() -> None:
     for sampler, steps in (("ddim", 1), ("ddim", 3), ("ddim", 10), ("heun", 3)):
         policy.sampling = replace(policy.sampling, sampler=sampler, steps=steps)  # type: ignore[attr-defined]
         latency = policy_latency(policy, observation, arguments.calls)
-        print(f"{sampler:7} | {steps:5} | {1e3 * latency.p50:6.1f} | {1e3 * latency.p99:6.1f}")
+        print(f"{sampler:7} | {steps:5} | {latency.p50_ms:6.1f} | {latency.p99_ms:6.1f}")
     world.close()
 
 

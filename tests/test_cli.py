@@ -64,7 +64,7 @@ def test_words_become_settings(words: list[str], expected: dict[str, Any]) -> No
         (["eval", "policy=expert", "task=fly"], "unknown task 'fly'.*open_drawer"),
         (["eval", "policy=expert", "split=tset"], "unknown split 'tset'.*test"),
         (["eval", "policy=nobody"], "unknown policy 'nobody'.*expert"),
-        (["eval", "policy=expert", "execute=two"], "execute must be a whole number such as 8, got two"),
+        (["eval", "policy=expert", "execute=two"], "execute must be a whole number such as 4, got two"),
         (["eval", "policy=expert", "sampling=fast"], "sampling has keys of its own"),
         (["eval", "policy=expert", "scenes=9:3"], "empty range"),
         (["train", "data=missing_folder"], "no dataset folder missing_folder"),
