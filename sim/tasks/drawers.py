@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from math import pi
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.language import Wording, choose, percent_phrases
 from sim.objects import DRAWER_TRAVEL, HANDLE_HEIGHT, HANDLE_STANDOFF, drawer_unit
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal, vary
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -31,9 +32,9 @@ class DrawerTask(Task):
     speed_limit = 0.05 * 120
     scale = 1.0
 
+    @abstractmethod
     def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
         """A drawer's opening at the start, and two goals for it in percent."""
-        raise NotImplementedError
 
     def draw(self, rng: np.random.Generator) -> SceneSpec:
         position = (rng.uniform(0.60, 0.68), rng.uniform(-0.10, 0.10), 0.0)
@@ -61,12 +62,7 @@ class DrawerTask(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        while not world.holding():
-            grasp = self.grasp_pose(engine, goal)
-            if not world.near(grasp, 0.06):
-                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], _FINGERS_APART)
-            yield from skills.move(self.grasp_pose(engine, goal), _FINGERS_APART)
-            yield from skills.fingers(0.0, 0.5)
+        yield from self.take(world, skills, rng, opening=_FINGERS_APART)
         while True:
             grasp = self.grasp_pose(engine, goal)
             axis = grasp.rotation.apply([0.0, 1.0, 0.0])  # the unit's -x: out of the cabinet

@@ -11,7 +11,7 @@ from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.language import Wording, centimetre_phrases, choose
 from sim.objects import COLOURS, block, cylinder
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal, vary
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -94,12 +94,7 @@ class PickupObject(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        while not world.holding():
-            grasp = self.grasp_pose(engine, goal)
-            if not world.near(grasp, 0.06):
-                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], 1.0)
-            yield from skills.move(self.grasp_pose(engine, goal), 1.0)
-            yield from skills.fingers(0.0, 0.5)
+        yield from self.take(world, skills, rng, opening=1.0)
         drift = np.array([*rng.uniform(-0.02, 0.02, 2), 0.0])
         while True:
             missing = goal.value - self.value(engine, goal)

@@ -12,7 +12,7 @@ from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.language import Wording, choose, degree_phrases
 from sim.objects import COLOURS, bottle
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, vary
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -104,12 +104,7 @@ class ReorientObject(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        while not world.holding():
-            grasp = self.grasp_pose(engine, goal)
-            if not world.near(grasp, 0.06):
-                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], 1.0)
-            yield from skills.move(self.grasp_pose(engine, goal), 1.0)
-            yield from skills.fingers(0.0, 0.5)
+        yield from self.take(world, skills, rng, opening=1.0)
         here = skills.pose()
         if here.position[2] < 0.10:
             yield from skills.move(here.moved((0.0, 0.0, 0.10)), 0.0, patience=0.5)
