@@ -72,6 +72,11 @@ class PolicyModule(nn.Module):
         """The configuration of a network that is about to receive a checkpoint's weights, so needs no others."""
         return config
 
+    @property
+    def heavy_parts(self) -> list[nn.Module]:
+        """The modules whose forward takes most of the time and has fixed shapes in training: worth compiling."""
+        return []
+
     def prepare(self, instructions: Sequence[str]) -> None:
         """Told before training which instructions will come; a policy may compute what it keeps of each."""
 

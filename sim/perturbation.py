@@ -19,7 +19,7 @@ def disturb(world: World, expert: ScriptedExpert, rng: np.random.Generator) -> b
         if world.success:
             return False
     gripper = world.commanded_opening
-    if rng.random() < 0.2:
+    if rng.random() < 0.35:
         gripper = float(rng.choice([0.0, 0.6, 1.0]))
     direction = rng.normal(size=3)
     push = direction / np.linalg.norm(direction) * rng.uniform(0.005, 0.035)

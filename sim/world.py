@@ -20,9 +20,9 @@ from sim.scenes import WORDINGS, asked_for, draw_scene, generator
 from sim.tasks import find_task
 from sim.tasks.base import HOLD, HORIZON, Goal
 
-STATE_NAMES = (*POSE_STATE, "gripper_opening", "path_x", "path_y", "path_z", *panda.JOINTS)
-"""Tool pose, gripper opening (0 to 1), the way (m) that the tool has gone since the gripper was last told to close,
-and joint angles (rad)."""
+STATE_NAMES = (*POSE_STATE, "gripper_opening", "gripper_command", "path_x", "path_y", "path_z", *panda.JOINTS)
+"""Tool pose, gripper opening and the opening it was last told to take (0 to 1), the way (m) that the tool has gone
+since the gripper was last told to close, and joint angles (rad)."""
 ENVIRONMENT_STATE_NAMES = (
     "target_x",
     "target_y",
@@ -32,14 +32,20 @@ ENVIRONMENT_STATE_NAMES = (
     "value",
     "goal",
     "holding",
+    "remaining_x",
+    "remaining_y",
+    "remaining_z",
+    "remaining_rx",
+    "remaining_ry",
+    "remaining_rz",
 )
 """Privileged truth for training only: where to grasp the target (m, yaw of the hand), the goal variable and the goal
-in units of the task's scale, and whether the target is held."""
+in units of the task's scale, whether the target is held, and how it still has to move (m, rotation vector in rad)."""
 CAMERA_SIZE = (128, 128)
 _LEASH, _LEASH_TURN = 0.05, 0.35
 _WORKSPACE = np.array([[0.20, -0.50, 0.008], [0.80, 0.50, 0.80]])
 _FINGER_SPEED = 0.12
-_CLOSING = 0.3
+_CLOSING, _OPENING = 0.3, 0.5
 
 
 class World:
@@ -92,6 +98,7 @@ class World:
         self._position, rotation = self.engine.tool()
         self._rotation = Rotation.from_matrix(rotation)
         self._finger = panda.FINGER_TRAVEL
+        self._gripper = 1.0
         self._anchor: NDArray[np.float64] | None = None
         self._ready = True
 
@@ -139,7 +146,7 @@ class World:
                 position,
                 rotation[:, 0],
                 rotation[:, 1],
-                [self.engine.finger() / panda.FINGER_TRAVEL],
+                [self.engine.finger() / panda.FINGER_TRAVEL, self._gripper],
                 path,
                 self.engine.arm(),
             ]
@@ -156,7 +163,8 @@ class World:
         q = self._kinematics.inverse(self._q, self._position, self._rotation.as_matrix())
         velocity = (q - self._q) / self._period
         velocity /= max(1.0, float(np.max(np.abs(velocity) / _FASTEST)))
-        finger = float(action[6]) * panda.FINGER_TRAVEL
+        self._gripper = float(action[6])
+        finger = self._gripper * panda.FINGER_TRAVEL
         finger_step = _FINGER_SPEED * self.engine.timestep
         start, engine, task, goal = self._q, self.engine, self.task, self.goal_spec
         for i in range(1, self._substeps + 1):
@@ -174,7 +182,7 @@ class World:
         if action[6] < _CLOSING:
             if self._anchor is None:
                 self._anchor = measured
-        else:
+        elif action[6] > _OPENING:
             self._anchor = None
         offset = self._position + action[:3] - measured
         distance = float(np.linalg.norm(offset))
@@ -204,12 +212,12 @@ class World:
         return closed and self.engine.finger() > 0.004 and self.near(grasp, 0.03)
 
     def environment_state(self) -> NDArray[np.float32]:
-        """(8,) as in ENVIRONMENT_STATE_NAMES."""
+        """(14,) as in ENVIRONMENT_STATE_NAMES."""
         grasp = self.task.grasp_pose(self.engine, self.goal_spec)
         closing = grasp.rotation.apply([1.0, 0.0, 0.0])
         truth = [*grasp.position, closing[1], closing[0]]
         truth += [self.value / self.task.scale, self.goal / self.task.scale, float(self.holding())]
-        return np.asarray(truth, np.float32)
+        return np.asarray([*truth, *self.task.remaining(self.engine, self.goal_spec)], np.float32)
 
     def objects(self) -> Mapping[str, SceneObject]:
         """The movable things in the scene (the `Scene` protocol)."""

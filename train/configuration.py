@@ -29,6 +29,7 @@ class TrainConfig:
         gradient_clip: largest norm of the whole gradient.
         ema_decay: upper limit of the decay of the averaged weights.
         bf16: compute in bfloat16 where autocast allows it.
+        compile: compile the policy's heavy parts (torch.compile); takes a minute or two and needs a C++ compiler.
         seed: of sampling order, noise and dropout.
         log_every, heldout_every, save_every, evaluate_every: periods in steps; 0 turns the last three off.
         heldout_batches: batches in one measurement of the held-out loss.
@@ -47,6 +48,7 @@ class TrainConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     bf16: bool = False
+    compile: bool = False
     seed: int = 0
     log_every: int = 50
     heldout_every: int = 500
@@ -81,7 +83,7 @@ class TrainConfig:
 MAY_CHANGE = frozenset(
     {
         *("steps", "max_minutes", "log_every", "heldout_every", "save_every", "evaluate_every", "heldout_batches"),
-        *("threads", "device", "tensorboard"),
+        *("threads", "device", "tensorboard", "compile"),
     }
 )
 """Settings that a resumed run may have otherwise than the run it continues."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import threading
 import time
@@ -90,6 +92,10 @@ class Trainer:
         """
         torch.set_num_threads(self.config.threads)
         self._begin(resume)
+        if self.config.compile:
+            _require_compiler()
+            for part in self.policy.heavy_parts:
+                part.compile()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "config.json").write_text(json.dumps(self.config.to_json(), indent=4), encoding="utf-8")
         self.policy.prepare(self._windows_train.instructions)
@@ -232,7 +238,8 @@ class Trainer:
     def _evaluation_weights(self) -> Iterator[None]:
         """Averaged weights and evaluation mode; whatever happens inside leaves the run's random numbers alone."""
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), self._average.swapped():
+        interpreted = torch.compiler.set_stance("force_eager")
+        with torch.random.fork_rng(devices), self._average.swapped(), interpreted:
             self.policy.eval()
             yield
 
@@ -276,6 +283,11 @@ def to_tensors(arrays: Batch, device: torch.device) -> dict[str, Any]:
         return value
 
     return {key: move(value) for key, value in arrays.items()}
+
+
+def _require_compiler() -> None:
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
+        raise TongsError("compile needs a C++ compiler and none was found; install g++ or train without compile")
 
 
 def _due(step: int, period: int) -> bool:

@@ -19,12 +19,14 @@ class Sampling:
         sampler: "ddim", "euler", "euler_ancestral" or "heun".
         schedule: "exponential", "karras", "linear", "polyexponential", "ve" or "vp".
         steps: noise levels; each costs one network call (two with heun, but for the last).
+        start: noise level to begin from, at most `sigma_max`, which is None's meaning.
         guidance: classifier-free guidance strength; 1 follows the goal as trained, 0 ignores it.
     """
 
     sampler: str = "ddim"
     schedule: str = "linear"
     steps: int = 3
+    start: float | None = None
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
@@ -33,6 +35,8 @@ class Sampling:
             raise unknown("noise schedule", self.schedule, list(SCHEDULES))
         if self.steps < 1:
             raise TongsError(f"sampling needs at least one step, got {self.steps}")
+        if self.start is not None and not self.start > 0:
+            raise TongsError(f"sampling must start from a positive noise level, got {self.start}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class BesoConfig:
         attention_dropout, residual_dropout: of the score transformer.
         causal_chunk: hide later actions of a chunk from earlier ones, see `ScoreTransformer`; no matter at horizon 1.
         sigma_data, sigma_min, sigma_max: of the diffusion, in scaled actions.
-        noise_density: "loglogistic", truncated to the two bounds, or "lognormal" with `noise_mean` and `noise_std`.
+        noise_density: "loglogistic", truncated to the two bounds, with `noise_median`, or "lognormal" with `noise_mean`
+            and `noise_std`.
         noise_samples: noise levels per encoded observation in training; encoding is what costs.
         action_span: what is scaled to [-1, 1]: "quantiles" (1 % to 99 %) or "extremes".
         goal_mask: probability that the goal is hidden in training, for classifier-free guidance.
@@ -80,6 +85,7 @@ class BesoConfig:
     sigma_min: float = 0.005
     sigma_max: float = 1.0
     noise_density: Literal["loglogistic", "lognormal"] = "loglogistic"
+    noise_median: float = 0.5
     noise_mean: float = -0.6
     noise_std: float = 1.6
     noise_samples: int = 2

@@ -102,6 +102,10 @@ class Beso(PolicyModule):
     def sampling(self, sampling: Sampling) -> None:
         self.config = replace(self.config, sampling=sampling)
 
+    @property
+    def heavy_parts(self) -> list[nn.Module]:
+        return [*self.observation_encoder.encoders.values(), self.score_transformer]
+
     def prepare(self, instructions: Sequence[str]) -> None:
         """Read every instruction with the frozen encoder once, in large batches."""
         self.text_encoder.remember(instructions, self.device)
@@ -175,15 +179,18 @@ class Beso(PolicyModule):
     def predict(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Actions (B, H, A) in physical units, limited to the range of the data; see `PolicyModule.predict`.
 
-        Past actions start clean, the new ones as noise of sigma_max, and all are denoised together.
+        Past actions start clean, the new ones as noise, and all are denoised together.
         """
         config = self.config
         goals = self.read_instructions(batch["instruction"])
         horizon, size = self.spec.horizon, self.spec.action_space.dimension
-        noise = torch.randn((len(goals), horizon, size), generator=generator, device=self.device) * config.sigma_max
+        start = config.sigma_max if self.sampling.start is None else self.sampling.start
+        if start > config.sigma_max:
+            raise TongsError(f"sampling cannot start at noise {start}; this policy knows up to {config.sigma_max}")
+        noise = torch.randn((len(goals), horizon, size), generator=generator, device=self.device) * start
         if "past_actions" in batch:
             noise = torch.cat([self.action_scaling.scale(batch["past_actions"]), noise], dim=1)
-        sigmas = noise_schedule(self.sampling.schedule, self.sampling.steps, config.sigma_min, config.sigma_max)
+        sigmas = noise_schedule(self.sampling.schedule, self.sampling.steps, config.sigma_min, start)
         denoise = guided(
             self.denoiser(batch, goals),
             lambda: self.denoiser(batch, torch.zeros_like(goals)),
@@ -209,7 +216,7 @@ class Beso(PolicyModule):
 def _noise_density(config: BesoConfig) -> NoiseDensity:
     if config.noise_density == "lognormal":
         return LogNormal(config.noise_mean, config.noise_std)
-    return LogLogistic(config.sigma_min, config.sigma_max, median=config.sigma_data)
+    return LogLogistic(config.sigma_min, config.sigma_max, median=config.noise_median)
 
 
 def _head(inputs: int, outputs: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot.description import Body
@@ -99,6 +100,10 @@ class Task(ABC):
     @abstractmethod
     def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
         """Where the tool holds the thing, from its true pose."""
+
+    @abstractmethod
+    def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """(6,) how the thing still has to move to the goal: along x, y, z (m), then as a rotation vector (rad)."""
 
     @abstractmethod
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:

@@ -7,6 +7,7 @@ from math import pi
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot.skills import Pose, Skill, Skills, downward
@@ -60,15 +61,18 @@ class DrawerTask(Task):
         bar = position + turn.apply([-0.014 - HANDLE_STANDOFF, 0.0, HANDLE_HEIGHT + 0.004])
         return Pose(bar, turn * downward(-pi / 2))
 
+    def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        outwards = self.grasp_pose(engine, goal).rotation.apply([0.0, 1.0, 0.0])  # the unit's -x
+        return np.array([*outwards * (goal.value - self.value(engine, goal)) * DRAWER_TRAVEL, 0.0, 0.0, 0.0])
+
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
         yield from self.take(world, skills, rng, opening=_FINGERS_APART)
         while True:
-            grasp = self.grasp_pose(engine, goal)
-            axis = grasp.rotation.apply([0.0, 1.0, 0.0])  # the unit's -x: out of the cabinet
-            missing = (goal.value - self.value(engine, goal)) * DRAWER_TRAVEL
-            if abs(missing) > 0.15 * self.tolerance * DRAWER_TRAVEL:
-                yield from skills.move(Pose(skills.pose().position + axis * missing, grasp.rotation), 0.0, patience=0.5)
+            missing = self.remaining(engine, goal)[:3]
+            if np.linalg.norm(missing) > 0.15 * self.tolerance * DRAWER_TRAVEL:
+                target = Pose(skills.pose().position + missing, self.grasp_pose(engine, goal).rotation)
+                yield from skills.move(target, 0.0, patience=0.5)
             yield from skills.hold(0.3, 0.0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot.skills import Pose, Skill, Skills, downward
@@ -92,16 +93,19 @@ class PickupObject(Task):
         yaw = (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
         return Pose(position, downward(float(yaw)))
 
+    def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        return np.array([0.0, 0.0, goal.value - self.value(engine, goal), 0.0, 0.0, 0.0])
+
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
         yield from self.take(world, skills, rng, opening=1.0)
         drift = np.array([*rng.uniform(-0.02, 0.02, 2), 0.0])
         while True:
-            missing = goal.value - self.value(engine, goal)
-            if abs(missing) > 0.15 * self.tolerance:
+            missing = self.remaining(engine, goal)[:3]
+            if np.linalg.norm(missing) > 0.15 * self.tolerance:
                 here = skills.pose()
                 upright = downward(here.rotation.as_euler("ZYX")[0])
-                target = Pose(here.position + (0.0, 0.0, missing) + drift, upright)
+                target = Pose(here.position + missing + drift, upright)
                 yield from skills.move(target, 0.0, patience=0.5)
                 drift = np.zeros(3)
             yield from skills.hold(0.3, 0.0)

@@ -6,6 +6,7 @@ from math import acos, degrees, pi, radians
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot.skills import Pose, Skill, Skills, downward
@@ -102,6 +103,14 @@ class ReorientObject(Task):
         yaw = (yaw + pi / 2) % pi - pi / 2
         return Pose(position + (0.0, 0.0, 0.004), downward(yaw))
 
+    def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """Towards the vertical or away from it in the plane of both; nothing where that plane is not defined."""
+        axis = Rotation.from_quat(engine.pose(goal.body)[1], scalar_first=True).apply([0.0, 0.0, 1.0])
+        towards = np.cross(axis, (0.0, 0.0, 1.0))
+        length = float(np.linalg.norm(towards))
+        missing = radians(self.value(engine, goal) - goal.value)
+        return np.array([0.0, 0.0, 0.0, *towards * (missing / length if length > 0.1 else 0.0)])
+
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
         yield from self.take(world, skills, rng, opening=1.0)
@@ -112,13 +121,8 @@ class ReorientObject(Task):
         aside = -np.sign(yaw) * rng.uniform(0.06, 0.14)  # lets the elbow swing out, which the wrist limit asks for
         place = np.array([rng.uniform(0.49, 0.55), aside, rng.uniform(0.33, 0.39)])
         while True:
-            missing = self.value(engine, goal) - goal.value  # degrees to turn towards the vertical
-            if abs(missing) > 0.15 * self.tolerance:
-                here = skills.pose()
-                axis = Rotation.from_quat(engine.pose(goal.body)[1], scalar_first=True).apply([0.0, 0.0, 1.0])
-                towards = np.cross(axis, (0.0, 0.0, 1.0))
-                if np.linalg.norm(towards) > 0.1:
-                    towards /= np.linalg.norm(towards)
-                    turn = Rotation.from_rotvec(radians(missing) * towards)
-                    yield from skills.move(Pose(place, turn * here.rotation), 0.0, patience=0.5)
+            turn = self.remaining(engine, goal)[3:]
+            if np.linalg.norm(turn) > radians(0.15 * self.tolerance):
+                rotation = Rotation.from_rotvec(turn) * skills.pose().rotation
+                yield from skills.move(Pose(place, rotation), 0.0, patience=0.5)
             yield from skills.hold(0.3, 0.0)

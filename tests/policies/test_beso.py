@@ -149,6 +149,18 @@ def test_guidance_strength() -> None:
     torch.testing.assert_close(policy.predict(batch, generator()), expected)
 
 
+def test_sampling_starts_where_it_is_told() -> None:
+    policy, batch = small.policy(sigma_max=3.0).eval(), small.batch()
+    goals = policy.read_instructions(batch["instruction"])
+    policy.sampling = Sampling(steps=1, start=2.0)
+    noise = torch.randn(4, 4, 7, generator=generator()) * 2.0
+    expected = policy.action_scaling.unscale(policy.denoiser(batch, goals)(noise, 2.0))
+    torch.testing.assert_close(policy.predict(batch, generator()), expected)
+    policy.sampling = Sampling(start=4.0)
+    with pytest.raises(TongsError, match=r"cannot start at noise 4.0; this policy knows up to 3.0"):
+        policy.predict(batch, generator())
+
+
 def test_every_distinct_instruction_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = small.policy().eval()
     sizes: list[int] = []
@@ -184,6 +196,7 @@ def test_window_and_horizon() -> None:
     [
         ({"sampling": {"sampler": "lms"}}, "unknown sampler"),
         ({"noise_density": "uniform"}, "unknown noise density"),
+        ({"sampling": {"start": 0.0}}, "positive noise level, got 0.0"),
         ({"heads": 3}, "multiple of heads, got 128 and 3"),
         ({"goal_mask": 1.0}, "goal_mask"),
         ({"sigma_min": 2.0}, "sigma_min < sigma_max"),

@@ -3,12 +3,15 @@
 import mujoco
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from robot import panda
 from robot.errors import ContractError, TongsError
 from robot.interface import Robot, Scene
 from sim.expert import ScriptedExpert
-from sim.world import STATE_NAMES, World
+from sim.objects import DRAWER_TRAVEL
+from sim.tasks import TASKS
+from sim.world import ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
 from tests.conformance import check_robot
 
 
@@ -96,8 +99,34 @@ def test_path_since_grasp_is_remembered_and_forgotten(world):
     for _ in range(3):
         world.execute(action((0.02, 0, 0), gripper=0.0))
     np.testing.assert_allclose(world.observe().state[path], (0.06, 0, 0), atol=0.004)
+    world.execute(action(gripper=0.4))  # no clear wish to let go
+    assert world.observe().state[path].any()
+    assert world.observe().state[STATE_NAMES.index("gripper_command")] == np.float32(0.4)
     world.execute(action())
     assert not world.observe().state[path].any()
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
+    world = World(task, cameras={})
+    names = ENVIRONMENT_STATE_NAMES
+    for scene in range(5):
+        world.reset("val", scene)
+        body, way = world.goal_spec.body, world.environment_state()[names.index("remaining_x") :].astype(float)
+        position, quaternion = world.engine.pose(body)
+        if body in world.scene.joints:
+            assert way[3:].tolist() == [0, 0, 0]
+            grasp = world.task.grasp_pose(world.engine, world.goal_spec).position
+            world.engine.set_joint(body, world.goal * DRAWER_TRAVEL)
+            moved = world.task.grasp_pose(world.engine, world.goal_spec).position - grasp
+            np.testing.assert_allclose(way[:3], moved, atol=1e-6)
+        else:
+            turned = Rotation.from_rotvec(way[3:]) * Rotation.from_quat(quaternion, scalar_first=True)
+            pose = np.concatenate([position + way[:3], turned.as_quat(scalar_first=True)])
+            world.engine.data.joint(body).qpos[:] = pose
+            mujoco.mj_forward(world.engine.model, world.engine.data)
+        assert world.value == pytest.approx(world.goal, abs=1e-4 * world.task.scale)
+    world.close()
 
 
 def test_unknown_names_are_one_sentence():

@@ -35,6 +35,10 @@ class SmallPolicy(PolicyModule):
         torch.manual_seed(7)
         self.network = nn.Sequential(nn.Linear(7, 16), nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, 12))
 
+    @property
+    def heavy_parts(self) -> list[nn.Module]:
+        return [self.network]
+
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         colour = batch["images"]["front"].float().mean(dim=(1, 2, 3)) / 255  # (B, 3)
         features = torch.cat([batch["state"][:, -1], colour], dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,9 @@ CONFIG = TrainConfig(
     threads=1,
     device="cpu",
 )
+
+
+HAS_COMPILER = shutil.which("g++") is not None
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +247,26 @@ def test_wrong_starts_are_told(parts: tuple[Windows, Windows], tmp_path: Path) -
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.skipif(not HAS_COMPILER, reason="needs a C++ compiler")
+def test_compiled_training_is_the_same_training(parts: tuple[Windows, Windows], tmp_path: Path) -> None:
+    def run(name: str, compiled: bool) -> list[float]:
+        policy = SmallPolicy()
+        policy.network[2].p = 0.0  # a compiled dropout draws other numbers
+        Trainer(policy, *parts, replace(CONFIG, compile=compiled), tmp_path / name).train()
+        return column(tmp_path / name, "loss")
+
+    assert run("compiled", True) == pytest.approx(run("plain", False), rel=1e-4)
+
+
+def test_a_missing_compiler_is_told(
+    parts: tuple[Windows, Windows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(TongsError, match="compile needs a C\\+\\+ compiler.*install g\\+\\+ or train without"):
+        Trainer(SmallPolicy(), *parts, replace(CONFIG, compile=True), tmp_path).train()
+
+
 def test_a_missing_gpu_is_told(parts: tuple[Windows, Windows], tmp_path: Path) -> None:
     with pytest.raises(TongsError, match="torch sees no GPU"):
         Trainer(SmallPolicy(), *parts, replace(CONFIG, device="cuda"), tmp_path)
