@@ -110,13 +110,15 @@ class Skills:
                 spin = min(spin, max(step * 1.6, 0.1))
             yield self._action(offset * step, turn * spin, gripper)
 
-    def follow(self, waypoints: list[Pose], gripper: float, manner: Manner | None = None) -> Skill:
+    def follow(
+        self, waypoints: list[Pose], gripper: float, manner: Manner | None = None, patience: float = 4.0
+    ) -> Skill:
         """Through the waypoints in order, without stopping at any but the last."""
         manner = manner or self.manner
         loose = replace(manner, tolerance=0.02, turn_tolerance=0.3)
         for waypoint in waypoints[:-1]:
-            yield from self.move(waypoint, gripper, loose)
-        yield from self.move(waypoints[-1], gripper, manner)
+            yield from self.move(waypoint, gripper, loose, patience)
+        yield from self.move(waypoints[-1], gripper, manner, patience)
 
     def fingers(self, gripper: float, seconds: float = 0.5) -> Skill:
         """Open or close the gripper on the spot and wait."""

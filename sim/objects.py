@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import cos, sin
+from math import cos, pi, sin
+from typing import Literal
 
 from robot.description import Body, Colour, Geom, Joint, Quaternion, Vector
 
@@ -16,8 +17,14 @@ COLOURS: dict[str, Colour] = {
 }
 DRAWER_TRAVEL = 0.20
 DRAWER_SPACING = 0.23
+DOOR_TRAVEL = pi / 2
+DOOR_REACH = 0.165
+"""Distance in m from a door's hinge to the middle of its handle."""
 HANDLE_STANDOFF = 0.066
 HANDLE_HEIGHT = 0.105
+Side = Literal["left", "right"]
+_BAR = -0.014 - HANDLE_STANDOFF
+_HINGE: dict[Side, float] = {"left": 1.0, "right": -1.0}  # sign of y of the hinge
 _GRIPPY: Vector = (1.0, 0.01, 0.0002)
 _CARCASS: Colour = (0.46, 0.33, 0.24, 1.0)
 _FRONT: Colour = (0.86, 0.80, 0.70, 1.0)
@@ -70,6 +77,26 @@ def drawer_unit(position: Vector, yaw: float) -> Body:
 
     `position` is the middle of its front at table height; left and right are as the robot sees them.
     """
+    parts = (_drawer("left_drawer", DRAWER_SPACING / 2), _drawer("right_drawer", -DRAWER_SPACING / 2))
+    return _unit("drawer_unit", position, yaw, parts)
+
+
+def cabinet_unit(position: Vector, yaw: float) -> Body:
+    """The same cabinet with two doors, `left_cabinet` and `right_cabinet`, hinged at its outer edges."""
+    return _unit("cabinet_unit", position, yaw, (_door("left"), _door("right")))
+
+
+def drawer_bar() -> Vector:
+    """Middle of a drawer's handle bar in the drawer's frame."""
+    return (_BAR, 0.0, HANDLE_HEIGHT)
+
+
+def door_bar(side: Side) -> Vector:
+    """Middle of a door's handle bar in the door's frame, whose origin is on the hinge."""
+    return (_BAR, -_HINGE[side] * DOOR_REACH, HANDLE_HEIGHT)
+
+
+def _unit(name: str, position: Vector, yaw: float, parts: tuple[Body, ...]) -> Body:
     depth, height, width = 0.27, 0.13, 2 * DRAWER_SPACING
     shell = (
         Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, height - 0.006), colour=_CARCASS),
@@ -80,39 +107,54 @@ def drawer_unit(position: Vector, yaw: float) -> Body:
             for side in (-1, 0, 1)
         ),
     )
-    return Body(
-        name="drawer_unit",
-        position=position,
-        quaternion=yaw_quaternion(yaw),
-        geoms=shell,
-        children=(_drawer("left_drawer", DRAWER_SPACING / 2), _drawer("right_drawer", -DRAWER_SPACING / 2)),
-    )
+    return Body(name=name, position=position, quaternion=yaw_quaternion(yaw), geoms=shell, children=parts)
 
 
 def _drawer(name: str, y: float) -> Body:
-    """A drawer whose origin is the middle of its handle bar when the unit's frame is moved to the closed front."""
+    """A drawer whose origin is the middle of its front, at table height, while it is closed."""
     half, deep = DRAWER_SPACING / 2 - 0.012, 0.115
-    bar = -0.014 - HANDLE_STANDOFF
     return Body(
         name=name,
         position=(0.0, y, 0.0),
         joint=Joint(name, "slide", (-1.0, 0.0, 0.0), 0.0, DRAWER_TRAVEL, damping=12.0, armature=0.2, friction=3.0),
-        sites={f"{name}_handle": ((bar, 0.0, HANDLE_HEIGHT), (1.0, 0.0, 0.0, 0.0))},
+        sites={f"{name}_handle": (drawer_bar(), (1.0, 0.0, 0.0, 0.0))},
         geoms=(
             Geom("box", (0.006, half, 0.055), (-0.008, 0.0, 0.065), colour=_FRONT, mass=0.3),
             Geom("box", (deep, half, 0.004), (deep, 0.0, 0.022), colour=_INSIDE, mass=0.3, collides="none"),
             Geom("box", (deep, 0.004, 0.035), (deep, half - 0.004, 0.057), colour=_FRONT, mass=0.1, collides="none"),
             Geom("box", (deep, 0.004, 0.035), (deep, 0.004 - half, 0.057), colour=_FRONT, mass=0.1, collides="none"),
-            Geom("box", (0.008, 0.050, 0.010), (bar, 0.0, HANDLE_HEIGHT), colour=_STEEL, mass=0.1, friction=_GRIPPY),
-            *(
-                Geom(
-                    "box",
-                    (HANDLE_STANDOFF / 2, 0.005, 0.005),
-                    (-0.014 - HANDLE_STANDOFF / 2, side * 0.044, HANDLE_HEIGHT),
-                    colour=_STEEL,
-                    mass=0.02,
-                )
-                for side in (-1, 1)
-            ),
+            *_handle(0.0),
         ),
     )
+
+
+def _door(side: Side) -> Body:
+    """A door whose origin is on its hinge, at table height; its joint angle grows as it opens towards the arm."""
+    name, hinge = f"{side}_cabinet", _HINGE[side]
+    half = DRAWER_SPACING / 2 - 0.004
+    return Body(
+        name=name,
+        position=(0.0, hinge * DRAWER_SPACING, 0.0),
+        joint=Joint(name, "hinge", (0.0, 0.0, -hinge), 0.0, DOOR_TRAVEL, damping=0.4, armature=0.01, friction=0.15),
+        sites={f"{name}_handle": (door_bar(side), (1.0, 0.0, 0.0, 0.0))},
+        geoms=(
+            Geom("box", (0.006, half, 0.055), (-0.008, -hinge * (half + 0.004), 0.065), colour=_FRONT, mass=0.4),
+            *_handle(-hinge * DOOR_REACH),
+        ),
+    )
+
+
+def _handle(y: float) -> tuple[Geom, ...]:
+    """A steel bar along y, held off the front by two posts."""
+    posts = (
+        Geom(
+            "box",
+            (HANDLE_STANDOFF / 2, 0.005, 0.005),
+            (-0.014 - HANDLE_STANDOFF / 2, y + side * 0.044, HANDLE_HEIGHT),
+            colour=_STEEL,
+            mass=0.02,
+        )
+        for side in (-1, 1)
+    )
+    bar = Geom("box", (0.008, 0.050, 0.010), (_BAR, y, HANDLE_HEIGHT), colour=_STEEL, mass=0.1, friction=_GRIPPY)
+    return (bar, *posts)

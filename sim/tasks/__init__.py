@@ -2,11 +2,14 @@
 
 from robot.errors import unknown
 from sim.tasks.base import Goal, SceneSpec, Task
-from sim.tasks.drawers import CloseDrawer, OpenDrawer
+from sim.tasks.furniture import CloseCabinet, CloseDrawer, OpenCabinet, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
 
-TASKS: dict[str, Task] = {task.name: task for task in (PickupObject(), ReorientObject(), OpenDrawer(), CloseDrawer())}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (PickupObject(), ReorientObject(), OpenDrawer(), CloseDrawer(), OpenCabinet(), CloseCabinet())
+}
 
 
 def find_task(name: str) -> Task:

@@ -1,0 +1,279 @@
+"""Open a drawer or a cabinet door, or close it, to a fraction of its way."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from math import pi
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from robot.description import Body
+from robot.skills import Pose, Skill, Skills, downward
+from sim.engines.base import Engine
+from sim.language import Wording, choose, percent_phrases
+from sim.objects import DOOR_TRAVEL, DRAWER_TRAVEL, Side, cabinet_unit, door_bar, drawer_bar, drawer_unit
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+_NAMED = (0, 10, 20, 25, 30, 33, 40, 50, 60, 67, 70, 75, 80, 90, 100)
+_SIDES: tuple[Side, Side] = ("left", "right")
+_FINGERS_APART = 0.62
+_LIFT = 0.004
+_ARC = 0.12
+"""Longest way between two waypoints, as a fraction of the joint's range."""
+
+
+class FurnitureTask(Task):
+    """What opening and closing share: a unit with two movable parts, their handles, the way along the joint.
+
+    Attributes:
+        kind: "drawer" or "cabinet"; the parts are called `left_<kind>` and `right_<kind>`.
+        travel: the joint's range in m or rad.
+        wordings: templates with {side} and {percent}.
+        extremes: templates with {side} for goal values in percent that also go without a number.
+    """
+
+    unit = "fraction"
+    tolerance = 0.10
+    goal_range = (0.0, 1.0)
+    speed_limit = 0.05 * 120
+    scale = 1.0
+    kind: str
+    travel: float
+    wordings: Mapping[Wording, tuple[str, ...]]
+    extremes: Mapping[int, Mapping[Wording, tuple[str, ...]]] = {}
+
+    @abstractmethod
+    def furniture(self, rng: np.random.Generator) -> Body:
+        """The unit, somewhere within reach."""
+
+    @abstractmethod
+    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
+        """A part's opening at the start, and two goals for it in percent."""
+
+    @abstractmethod
+    def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
+        """Where the tool would hold the handle if the part stood at `fraction` of its way."""
+
+    def draw(self, rng: np.random.Generator) -> SceneSpec:
+        unit = self.furniture(rng)
+        order = [str(side) for side in rng.permutation(_SIDES)]
+        candidates, joints = [], {}
+        for side in order:
+            start, goal, other = self.openings(rng)
+            joints[f"{side}_{self.kind}"] = start * self.travel
+            candidates.append(Candidate(f"{side}_{self.kind}", (side,), goal / 100, other / 100))
+        return SceneSpec((unit,), (candidates[0], candidates[1]), joints)
+
+    def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
+        percent = round(goal.value * 100)
+        if percent in self.extremes:
+            return choose(rng, self.extremes[percent][wording], side=goal.words)
+        return choose(rng, self.wordings[wording], side=goal.words, percent=percent_phrases(percent, wording))
+
+    def value(self, engine: Engine, goal: Goal) -> float:
+        return min(max(engine.joint(goal.body) / self.travel, 0.0), 1.0)
+
+    def speed(self, engine: Engine, goal: Goal) -> float:
+        return engine.joint_velocity(goal.body) / self.travel
+
+    def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
+        """From above, one finger behind the handle bar and one before it."""
+        return self.grasp_at(engine, goal.body, engine.joint(goal.body) / self.travel)
+
+    def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        here, there = self.grasp_pose(engine, goal), self.grasp_at(engine, goal.body, goal.value)
+        turn = (there.rotation * here.rotation.inv()).as_rotvec()
+        return np.concatenate([there.position - here.position, turn])
+
+    def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
+        engine, goal = world.engine, world.goal_spec
+        yield from self.take(world, skills, rng, opening=_FINGERS_APART)
+        while True:
+            value = self.value(engine, goal)
+            if abs(goal.value - value) > 0.15 * self.tolerance:
+                steps = max(1, round(abs(goal.value - value) / _ARC))
+                here, held = skills.pose(), self.grasp_pose(engine, goal)
+                way = [self.grasp_at(engine, goal.body, f) for f in np.linspace(value, goal.value, steps + 1)[1:]]
+                yield from skills.follow([_carried(here, held, there) for there in way], 0.0, patience=0.5)
+            yield from skills.hold(0.3, 0.0)
+
+
+def _carried(tool: Pose, held: Pose, there: Pose) -> Pose:
+    """Where the tool goes when the handle goes from `held` to `there` and the tool keeps its place on it, squarely."""
+    turn = there.rotation * held.rotation.inv()
+    return Pose(there.position + turn.apply(tool.position - held.position), there.rotation)
+
+
+class DrawerTask(FurnitureTask):
+    """Two drawers side by side that slide towards the arm."""
+
+    kind = "drawer"
+    travel = DRAWER_TRAVEL
+
+    def furniture(self, rng: np.random.Generator) -> Body:
+        position = (rng.uniform(0.60, 0.68), rng.uniform(-0.10, 0.10), 0.0)
+        return drawer_unit(position, float(rng.uniform(-0.22, 0.22)))
+
+    def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
+        position, quaternion = engine.pose(body)
+        turn = Rotation.from_quat(quaternion, scalar_first=True)
+        slid = (engine.joint(body) - fraction * self.travel, 0.0, 0.0)
+        bar = position + turn.apply(np.add(drawer_bar(), slid)) + (0.0, 0.0, _LIFT)
+        return Pose(bar, turn * downward(-pi / 2))
+
+
+class CabinetTask(FurnitureTask):
+    """Two doors side by side, hinged at the outer edges; the handle goes along an arc and turns with the door."""
+
+    kind = "cabinet"
+    travel = DOOR_TRAVEL
+
+    def furniture(self, rng: np.random.Generator) -> Body:
+        position = (rng.uniform(0.60, 0.66), rng.uniform(-0.06, 0.06), 0.0)
+        return cabinet_unit(position, float(rng.uniform(-0.15, 0.15)))
+
+    def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
+        position, quaternion = engine.pose(body)
+        side: Side = "left" if body.startswith("left") else "right"
+        outwards = -1.0 if side == "left" else 1.0  # how a door turns about z when it opens
+        angle = fraction * self.travel - engine.joint(body)
+        turn = Rotation.from_rotvec([0.0, 0.0, outwards * angle]) * Rotation.from_quat(quaternion, scalar_first=True)
+        bar = position + turn.apply(door_bar(side)) + (0.0, 0.0, _LIFT)
+        return Pose(bar, turn * downward(-outwards * pi / 2))  # so that the wrist turns towards its middle
+
+
+class OpenDrawer(DrawerTask):
+    """Pull a closed drawer open to the given fraction."""
+
+    name = "open_drawer"
+    wordings = {
+        "seen": (
+            "open the {side} drawer {percent}",
+            "pull the {side} drawer {percent} open",
+            "pull open the {side} drawer {percent}",
+            "slide the {side} drawer {percent} out",
+            "please open the drawer on the {side} {percent}",
+            "I need the {side} drawer {percent} open",
+        ),
+        "unseen": (
+            "could you get the {side} drawer {percent} open?",
+            "draw the {side} drawer {percent} out",
+            "the drawer to the {side} should end up {percent} open",
+        ),
+    }
+
+    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
+        return _to_open(rng)
+
+
+class OpenCabinet(CabinetTask):
+    """Swing a closed cabinet door open to the given fraction of a right angle."""
+
+    name = "open_cabinet"
+    wordings = {
+        "seen": (
+            "open the {side} cabinet {percent}",
+            "pull the {side} cabinet {percent} open",
+            "swing the {side} cabinet door {percent} open",
+            "swing open the {side} cabinet {percent}",
+            "please open the cabinet on the {side} {percent}",
+            "I need the {side} cabinet {percent} open",
+        ),
+        "unseen": (
+            "could you get the {side} cabinet {percent} open?",
+            "turn the {side} cabinet door {percent} outwards",
+            "the cabinet to the {side} should end up {percent} open",
+        ),
+    }
+
+    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
+        return _to_open(rng)
+
+
+class CloseDrawer(DrawerTask):
+    """Push an open drawer in until only the given fraction is left open."""
+
+    name = "close_drawer"
+    wordings = {
+        "seen": (
+            "close the {side} drawer until it is {percent} open",
+            "push the {side} drawer in until it is {percent} open",
+            "close the {side} drawer and leave it {percent} open",
+            "please close the drawer on the {side} to {percent} open",
+            "push the {side} drawer to {percent} open",
+        ),
+        "unseen": (
+            "shut the {side} drawer so that it stays {percent} open",
+            "move the {side} drawer back in until just {percent} is open",
+            "the drawer to the {side} should be pushed in to {percent} open",
+        ),
+    }
+    extremes = {
+        0: {
+            "seen": (
+                "close the {side} drawer",
+                "close the {side} drawer fully",
+                "push the {side} drawer all the way in",
+                "close the {side} drawer completely",
+                "close the drawer on the {side} until it is 0 percent open",
+            ),
+            "unseen": ("shut the {side} drawer entirely", "push the drawer to the {side} fully shut"),
+        }
+    }
+
+    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
+        return _to_close(rng)
+
+
+class CloseCabinet(CabinetTask):
+    """Push an open cabinet door until only the given fraction of a right angle is left open."""
+
+    name = "close_cabinet"
+    wordings = {
+        "seen": (
+            "close the {side} cabinet until it is {percent} open",
+            "push the {side} cabinet door until it is {percent} open",
+            "close the {side} cabinet and leave it {percent} open",
+            "please close the cabinet on the {side} to {percent} open",
+            "swing the {side} cabinet back to {percent} open",
+        ),
+        "unseen": (
+            "shut the {side} cabinet so that it stays {percent} open",
+            "move the {side} cabinet door back until just {percent} is open",
+            "the cabinet to the {side} should be pushed to {percent} open",
+        ),
+    }
+    extremes = {
+        0: {
+            "seen": (
+                "close the {side} cabinet",
+                "close the {side} cabinet fully",
+                "push the {side} cabinet door all the way in",
+                "close the {side} cabinet completely",
+                "close the cabinet on the {side} until it is 0 percent open",
+            ),
+            "unseen": ("shut the {side} cabinet entirely", "push the cabinet to the {side} fully shut"),
+        }
+    }
+
+    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
+        return _to_close(rng)
+
+
+def _to_open(rng: np.random.Generator) -> tuple[float, int, int]:
+    goal = pick_goal(rng, 20, 100, _NAMED, None, 0)
+    return 0.0, goal, pick_goal(rng, 20, 100, _NAMED, goal, 30)
+
+
+def _to_close(rng: np.random.Generator) -> tuple[float, int, int]:
+    start = int(rng.integers(55, 101))
+    goal = pick_goal(rng, 0, start - 25, _NAMED, None, 0)
+    gap = 30 if start >= 85 else 15
+    return start / 100, goal, pick_goal(rng, 0, start - 20, _NAMED, goal, gap)
