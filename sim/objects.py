@@ -30,6 +30,14 @@ _CARCASS: Colour = (0.46, 0.33, 0.24, 1.0)
 _FRONT: Colour = (0.86, 0.80, 0.70, 1.0)
 _INSIDE: Colour = (0.25, 0.20, 0.17, 1.0)
 _STEEL: Colour = (0.20, 0.22, 0.25, 1.0)
+_WATER: Colour = (0.25, 0.55, 0.90, 1.0)
+
+
+CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.021, 0.004, 0.085
+"""Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
+BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
+DROP_RADIUS = 0.0068
+_PITCH = 0.0139
 
 
 def yaw_quaternion(yaw: float) -> Quaternion:
@@ -68,6 +76,62 @@ def bottle(name: str, colour: str, half_width: float, position: Vector, quaterni
             Geom("box", (half_width, half_width, 0.060), colour=COLOURS[colour], mass=0.14, friction=_GRIPPY),
             Geom("cylinder", (0.013, 0.016), (0.0, 0.0, 0.076), colour=COLOURS[colour], mass=0.004, collides="none"),
             Geom("cylinder", (0.016, 0.010), (0.0, 0.0, 0.098), colour=_STEEL, mass=0.004),
+        ),
+    )
+
+
+def cup(name: str, colour: str, position: Vector, yaw: float) -> Body:
+    """A free square cup, open above; its origin is the middle of its bottom, on the outside."""
+    joint = Joint(name, "free")
+    geoms = _box_walls(CUP_INSIDE, CUP_INSIDE, CUP_HEIGHT, CUP_WALL, COLOURS[colour], 0.10)
+    return Body(name, position, yaw_quaternion(yaw), joint, geoms)
+
+
+def bowl(name: str, colour: str, position: Vector, yaw: float) -> Body:
+    """A free square bowl, wider and heavier than a cup; its origin is the middle of its bottom, on the outside."""
+    joint = Joint(name, "free")
+    geoms = _box_walls(BOWL_INSIDE, BOWL_INSIDE, BOWL_HEIGHT, CUP_WALL, COLOURS[colour], 0.30)
+    return Body(name, position, yaw_quaternion(yaw), joint, geoms)
+
+
+def tray(position: Vector) -> Body:
+    """A fixed flat tray that catches water."""
+    return Body("tray", position, geoms=_box_walls(0.11, 0.13, 0.03, 0.006, (0.62, 0.64, 0.67, 1.0), 0.0))
+
+
+def water(name: str, layers: int, position: Vector, yaw: float) -> tuple[Body, ...]:
+    """Water in an upright cup that stands at `position`: `layers` of nine drops, packed so that they hardly move.
+
+    A drop is a frictionless sphere; its mass is that of so much water.
+    """
+    mass = 1000.0 * 4.0 / 3.0 * pi * DROP_RADIUS**3
+    shape = Geom("sphere", (DROP_RADIUS,), colour=_WATER, mass=mass, collides="liquid")
+    drops = []
+    for i in range(9 * layers):
+        x, y = (i % 3 - 1) * _PITCH, (i // 3 % 3 - 1) * _PITCH
+        z = CUP_WALL + DROP_RADIUS + i // 9 * _PITCH
+        turned = (x * cos(yaw) - y * sin(yaw), x * sin(yaw) + y * cos(yaw), z)
+        place = (position[0] + turned[0], position[1] + turned[1], position[2] + turned[2])
+        drops.append(Body(f"{name}_{i}", place, joint=Joint(f"{name}_{i}", "free"), geoms=(shape,)))
+    return tuple(drops)
+
+
+def _box_walls(
+    half_x: float, half_y: float, height: float, wall: float, colour: Colour, mass: float
+) -> tuple[Geom, ...]:
+    """Bottom and four walls around an inside of the given half widths, shared mass; origin below the bottom."""
+    x, y, share = half_x + wall / 2, half_y + wall / 2, mass / 5
+    sides = (
+        ((x, 0.0), (wall / 2, half_y + wall)),
+        ((-x, 0.0), (wall / 2, half_y + wall)),
+        ((0.0, y), (half_x, wall / 2)),
+        ((0.0, -y), (half_x, wall / 2)),
+    )
+    return (
+        Geom("box", (half_x, half_y, wall / 2), (0.0, 0.0, wall / 2), colour=colour, mass=share, friction=_GRIPPY),
+        *(
+            Geom("box", (*size, height / 2), (*place, height / 2), colour=colour, mass=share, friction=_GRIPPY)
+            for place, size in sides
         ),
     )
 

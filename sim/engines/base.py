@@ -49,6 +49,10 @@ class Engine(Protocol):
         """Position (3,) and quaternion (4,) w, x, y, z of a body."""
         ...
 
+    def positions(self, bodies: tuple[str, ...]) -> NDArray[np.float64]:
+        """Positions (N, 3) of several bodies; cheap enough for every physics step."""
+        ...
+
     def height(self, body: str) -> float:
         """z of a body's origin; what is asked at every physics step has to be cheap."""
         ...

@@ -5,10 +5,20 @@ from sim.tasks.base import Goal, SceneSpec, Task
 from sim.tasks.furniture import CloseCabinet, CloseDrawer, OpenCabinet, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
+from sim.tasks.water import PourWater, TransferWater
 
 TASKS: dict[str, Task] = {
     task.name: task
-    for task in (PickupObject(), ReorientObject(), OpenDrawer(), CloseDrawer(), OpenCabinet(), CloseCabinet())
+    for task in (
+        PickupObject(),
+        ReorientObject(),
+        OpenDrawer(),
+        CloseDrawer(),
+        OpenCabinet(),
+        CloseCabinet(),
+        PourWater(),
+        TransferWater(),
+    )
 }
 
 

@@ -9,7 +9,7 @@ from robot import panda
 from robot.errors import ContractError, TongsError
 from robot.interface import Robot, Scene
 from sim.expert import ScriptedExpert
-from sim.objects import DRAWER_TRAVEL
+from sim.objects import DOOR_TRAVEL, DRAWER_TRAVEL
 from sim.tasks import TASKS
 from sim.world import ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
 from tests.conformance import check_robot
@@ -106,7 +106,7 @@ def test_path_since_grasp_is_remembered_and_forgotten(world):
     assert not world.observe().state[path].any()
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", [name for name in TASKS if "water" not in name])
 def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
     world = World(task, cameras={})
     names = ENVIRONMENT_STATE_NAMES
@@ -115,11 +115,11 @@ def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
         body, way = world.goal_spec.body, world.environment_state()[names.index("remaining_x") :].astype(float)
         position, quaternion = world.engine.pose(body)
         if body in world.scene.joints:
-            assert way[3:].tolist() == [0, 0, 0]
-            grasp = world.task.grasp_pose(world.engine, world.goal_spec).position
-            world.engine.set_joint(body, world.goal * DRAWER_TRAVEL)
-            moved = world.task.grasp_pose(world.engine, world.goal_spec).position - grasp
-            np.testing.assert_allclose(way[:3], moved, atol=1e-6)
+            before = world.task.grasp_pose(world.engine, world.goal_spec)
+            world.engine.set_joint(body, world.goal * (DRAWER_TRAVEL if "drawer" in task else DOOR_TRAVEL))
+            after = world.task.grasp_pose(world.engine, world.goal_spec)
+            np.testing.assert_allclose(way[:3], after.position - before.position, atol=1e-6)
+            np.testing.assert_allclose(way[3:], (after.rotation * before.rotation.inv()).as_rotvec(), atol=1e-6)
         else:
             turned = Rotation.from_rotvec(way[3:]) * Rotation.from_quat(quaternion, scalar_first=True)
             pose = np.concatenate([position + way[:3], turned.as_quat(scalar_first=True)])
