@@ -33,11 +33,11 @@ _STEEL: Colour = (0.20, 0.22, 0.25, 1.0)
 _WATER: Colour = (0.25, 0.55, 0.90, 1.0)
 
 
-CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.021, 0.004, 0.085
+CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.023, 0.005, 0.075
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
-DROP_RADIUS = 0.0068
-_PITCH = 0.0139
+DROP_RADIUS = 0.0070
+_PITCH = 0.0150
 
 
 def yaw_quaternion(yaw: float) -> Quaternion:

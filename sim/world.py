@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,22 @@ _LEASH, _LEASH_TURN = 0.05, 0.35
 _WORKSPACE = np.array([[0.20, -0.50, 0.008], [0.80, 0.50, 0.80]])
 _FINGER_SPEED = 0.12
 _CLOSING, _OPENING = 0.3, 0.5
+
+
+_EPISODE = (
+    *("instruction", "steps", "success", "goal_spec"),
+    *("_held", "_q", "_position", "_rotation", "_finger", "_gripper", "_anchor"),
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A running episode: the engine's copy of itself, and what the world knows beside it. Nothing in it is changed
+    in place by going on."""
+
+    engine: object
+    own: Mapping[str, Any]
+    words: Mapping[str, Any]
 
 
 class World:
@@ -132,6 +150,22 @@ class World:
     def restart_clock(self) -> None:
         """Count the episode's time, and the time for which the goal is held, from now on."""
         self.steps, self._held, self.success = 0, 0, False
+
+    def snapshot(self) -> Snapshot:
+        """The running episode as it is now; taking one changes nothing."""
+        self._require_reset()
+        own = {name: getattr(self, name) for name in _EPISODE}
+        return Snapshot(self.engine.snapshot(), own, self._words.bit_generator.state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of the same scene; from there the same actions give the same episode to the last bit.
+
+        Raises TongsError after another `reset`.
+        """
+        self.engine.restore(snapshot.engine)
+        for name, value in snapshot.own.items():
+            setattr(self, name, value)
+        self._words.bit_generator.state = snapshot.words
 
     # --- the robot
 

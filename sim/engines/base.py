@@ -71,6 +71,13 @@ class Engine(Protocol):
 
     def set_state(self, state: NDArray[np.float64]) -> None: ...
 
+    def snapshot(self) -> object:
+        """A copy of everything, from which `restore` goes on exactly as if nothing had happened."""
+        ...
+
+    def restore(self, snapshot: object) -> None:
+        """Go back to a snapshot of the same loaded world."""
+
     def jacobian(self) -> NDArray[np.float64]:
         """(6, 7) translation over rotation, of the tool centre point."""
         ...

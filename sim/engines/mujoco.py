@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from robot import panda
 from robot.compile import add_body
+from robot.errors import TongsError
 from sim.model import Camera, WorldModel
 from sim.rendering import Renderer
 
@@ -103,6 +106,14 @@ class MujocoEngine:
     def set_state(self, state: NDArray[np.float64]) -> None:
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
+
+    def snapshot(self) -> mujoco.MjData:
+        return copy(self.data)
+
+    def restore(self, snapshot: object) -> None:
+        if not isinstance(snapshot, mujoco.MjData) or snapshot.model is not self.model:
+            raise TongsError("a snapshot can only be restored in the scene it was taken in; reset loads a new one")
+        mujoco.mj_copyData(self.data, self.model, snapshot)
 
     def jacobian(self) -> NDArray[np.float64]:
         full = np.zeros((6, self.model.nv))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _NAMED = (10, 20, 25, 30, 33, 40, 50, 60, 67, 70, 75, 80, 90, 100)
 _UPRIGHT = cos(radians(30.0))
-_GRIP_HEIGHT = CUP_HEIGHT - 0.014
+_GRIP_HEIGHT = 0.045
 _LEAN = radians(35.0)
 """How far the hand leans back from the side to which it pours, so that it is out of the water's way."""
 _STEEPEST = radians(125.0)
@@ -101,7 +101,7 @@ class WaterTask(Task):
         yield from self.take(world, skills, rng, opening=1.0)
         closing = self._closing(engine, goal)
         drop = 1.0 / (9 * self.layers)
-        careful = rng.uniform(0.04, 0.06)
+        careful = rng.uniform(0.05, 0.07)
         while True:
             if goal.value - self.value(engine, goal) > 0.6 * self.tolerance:
                 upright = self._upright(skills.pose(), closing, engine, goal)
@@ -120,7 +120,7 @@ class WaterTask(Task):
                 if goal.value > 1.0 - drop:
                     yield from skills.hold(0.4, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
                 while tilt > 0.0:
-                    tilt = max(0.0, tilt - 0.28)
+                    tilt = max(0.0, tilt - 0.20)
                     yield from skills.hold(0.1, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
                 yield from skills.move(Pose(place, upright), 0.0, patience=0.5)
             yield from skills.hold(0.3, 0.0)
@@ -145,7 +145,7 @@ class PourWater(WaterTask):
 
     name = "pour_water"
     goal_range = (0.10, 1.0)
-    layers = 3
+    layers = 4
     templates = {
         "seen": (
             "pour {share} of the water out of the {thing}",
