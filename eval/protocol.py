@@ -9,7 +9,8 @@ from typing import Any
 
 from robot.errors import TongsError, unknown
 from sim.language import Wording
-from sim.scenes import SPLITS, VARIANTS, WORDINGS
+from sim.scenes import VARIANTS, WORDINGS
+from sim.splits import find_split
 from sim.tasks import TASKS
 
 QUALITIES = ("fast", "presentation")
@@ -23,7 +24,7 @@ class EvaluationConfig:
         policy: "expert", "random", the name of a shipped checkpoint, or a checkpoint folder.
         tasks: names from `sim.tasks.TASKS`.
         scenes: scene indices (start, stop), stop excluded; the same for every task.
-        split: "train", "val" or "test".
+        split: a name from `sim.splits.SPLITS`, such as "test", "novel_object" or "perturbed:0.8".
         variant: "original", or the instruction of the distractor ("other_target") or another goal ("other_goal").
         wording: "seen" or "unseen" instruction templates.
         execute: actions of a chunk that are followed before the policy is asked again.
@@ -53,8 +54,8 @@ class EvaluationConfig:
         for task in self.tasks:
             if task not in TASKS:
                 raise unknown("task", task, ["all", *TASKS])
+        find_split(self.split)
         for kind, given, known in (
-            ("split", self.split, SPLITS),
             ("variant", self.variant, VARIANTS),
             ("wording", self.wording, WORDINGS),
             ("quality", self.quality, QUALITIES),

@@ -27,11 +27,26 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Light:
+    """A lamp far away, from above rather than from the camera, so that shading tells faces apart in every view.
+
+    Attributes:
+        direction: in which it shines.
+        brightness, ambient: of the lamp and of what comes from everywhere, in parts of full.
+    """
+
+    direction: Vector = (0.12, 0.42, -0.9)
+    brightness: float = 0.55
+    ambient: float = 0.42
+
+
+@dataclass(frozen=True)
 class WorldModel:
-    """Everything an engine needs to build a world around the arm: bodies and cameras in the base frame."""
+    """Everything an engine needs to build a world around the arm: bodies and cameras in the base frame, a light."""
 
     bodies: tuple[Body, ...]
     cameras: tuple[Camera, ...]
+    light: Light = Light()
 
 
 CAMERAS = (
@@ -40,16 +55,16 @@ CAMERAS = (
 )
 """The two default views: `front` faces the robot from above the far side of the table, `wrist` sees the fingertips."""
 
-_WOOD: Colour = (0.78, 0.69, 0.58, 1.0)
-_FLOOR: Colour = (0.55, 0.57, 0.60, 1.0)
+WOOD: Colour = (0.78, 0.69, 0.58, 1.0)
+FLOOR: Colour = (0.55, 0.57, 0.60, 1.0)
 
 
-def table() -> Body:
+def table(colour: Colour = WOOD, floor: Colour = FLOOR) -> Body:
     """A table top whose surface is the plane z = 0 that the arm is bolted to."""
     return Body(
         name="table",
         geoms=(
-            Geom("box", (0.60, 0.75, 0.02), (0.45, 0.0, -0.02), colour=_WOOD, friction=(0.9, 0.005, 0.0001)),
-            Geom("box", (2.5, 2.5, 0.02), (0.6, 0.0, -0.72), colour=_FLOOR),
+            Geom("box", (0.60, 0.75, 0.02), (0.45, 0.0, -0.02), colour=colour, friction=(0.9, 0.005, 0.0001)),
+            Geom("box", (2.5, 2.5, 0.02), (0.6, 0.0, -0.72), colour=floor),
         ),
     )

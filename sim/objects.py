@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from math import cos, pi, sin
+from dataclasses import dataclass
+from math import cos, pi, sin, sqrt
 from typing import Literal
 
 from robot.description import Body, Colour, Geom, Joint, Quaternion, Vector
+from sim.splits import Pool
 
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.12, 0.12, 1.0),
@@ -15,6 +17,14 @@ COLOURS: dict[str, Colour] = {
     "purple": (0.48, 0.16, 0.60, 1.0),
     "white": (0.95, 0.95, 0.95, 1.0),
 }
+NOVEL_COLOURS: dict[str, Colour] = {
+    "orange": (0.93, 0.42, 0.05, 1.0),
+    "pink": (0.95, 0.45, 0.65, 1.0),
+    "turquoise": (0.05, 0.65, 0.65, 1.0),
+    "black": (0.06, 0.06, 0.07, 1.0),
+}
+"""Colours of the split `novel_object`; training never shows or names them."""
+_PAINT = COLOURS | NOVEL_COLOURS
 DRAWER_TRAVEL = 0.20
 DRAWER_SPACING = 0.23
 DOOR_TRAVEL = pi / 2
@@ -23,6 +33,7 @@ DOOR_REACH = 0.165
 HANDLE_STANDOFF = 0.066
 HANDLE_HEIGHT = 0.105
 Side = Literal["left", "right"]
+_R = sqrt(0.5)
 _BAR = -0.014 - HANDLE_STANDOFF
 _HINGE: dict[Side, float] = {"left": 1.0, "right": -1.0}  # sign of y of the hinge
 _GRIPPY: Vector = (1.0, 0.01, 0.0002)
@@ -30,14 +41,37 @@ _CARCASS: Colour = (0.46, 0.33, 0.24, 1.0)
 _FRONT: Colour = (0.86, 0.80, 0.70, 1.0)
 _INSIDE: Colour = (0.25, 0.20, 0.17, 1.0)
 _STEEL: Colour = (0.20, 0.22, 0.25, 1.0)
+_WHITE: Colour = (0.92, 0.92, 0.92, 1.0)
 _WATER: Colour = (0.25, 0.55, 0.90, 1.0)
 
 
+@dataclass(frozen=True)
+class Look:
+    """Colours of a piece of furniture: its sides, its fronts, its handles; and whether the handle bars are round."""
+
+    carcass: Colour = _CARCASS
+    front: Colour = _FRONT
+    handle: Colour = _STEEL
+    round_bars: bool = False
+
+
+PLAIN = Look()
+NOVEL_LOOKS = (
+    Look((0.20, 0.28, 0.36, 1.0), (0.36, 0.46, 0.56, 1.0), (0.80, 0.62, 0.25, 1.0), True),
+    Look((0.55, 0.55, 0.53, 1.0), (0.30, 0.42, 0.32, 1.0), (0.85, 0.85, 0.85, 1.0), True),
+    Look((0.30, 0.16, 0.12, 1.0), (0.58, 0.30, 0.22, 1.0), (0.10, 0.10, 0.10, 1.0), True),
+)
+"""Looks of the split `novel_object`."""
 CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.023, 0.005, 0.075
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
 DROP_RADIUS = 0.0070
 _PITCH = 0.0150
+
+
+def palette(objects: Pool) -> dict[str, Colour]:
+    """The colours that things have in training, or the others."""
+    return COLOURS if objects == "seen" else NOVEL_COLOURS
 
 
 def yaw_quaternion(yaw: float) -> Quaternion:
@@ -51,7 +85,7 @@ def block(name: str, colour: str, half: Vector, position: Vector, yaw: float) ->
         position=position,
         quaternion=yaw_quaternion(yaw),
         joint=Joint(name, "free"),
-        geoms=(Geom("box", half, colour=COLOURS[colour], mass=0.12, friction=_GRIPPY),),
+        geoms=(Geom("box", half, colour=_PAINT[colour], mass=0.12, friction=_GRIPPY),),
     )
 
 
@@ -61,21 +95,35 @@ def cylinder(name: str, colour: str, radius: float, half_height: float, position
         name=name,
         position=position,
         joint=Joint(name, "free"),
-        geoms=(Geom("cylinder", (radius, half_height), colour=COLOURS[colour], mass=0.12, friction=_GRIPPY),),
+        geoms=(Geom("cylinder", (radius, half_height), colour=_PAINT[colour], mass=0.12, friction=_GRIPPY),),
     )
 
 
-def bottle(name: str, colour: str, half_width: float, position: Vector, quaternion: Quaternion) -> Body:
-    """A free square-bodied bottle; its own z axis runs from the bottom to the cap, its origin is where it balances."""
+def puck(name: str, colour: str, radius: float, half_height: float, position: Vector) -> Body:
+    """A free flat cylinder with a knob on it."""
+    shape = Geom("cylinder", (radius, half_height), colour=_PAINT[colour], mass=0.12, friction=_GRIPPY)
+    knob = Geom("cylinder", (0.4 * radius, 0.005), (0.0, 0.0, half_height + 0.005), colour=_STEEL, collides="none")
+    return Body(name, position, joint=Joint(name, "free"), geoms=(shape, knob))
+
+
+def bottle(
+    name: str, colour: str, half_width: float, position: Vector, quaternion: Quaternion, flask: bool = False
+) -> Body:
+    """A free square-bodied bottle; its own z axis runs from the bottom to the cap, its origin is where it balances.
+
+    A flask has a shorter body, a longer neck and a white stopper.
+    """
+    half_body, half_neck, half_cap = (0.048, 0.024, 0.012) if flask else (0.060, 0.016, 0.010)
+    neck, cap = half_body + half_neck, half_body + 2 * half_neck + half_cap - 0.004
     return Body(
         name=name,
         position=position,
         quaternion=quaternion,
         joint=Joint(name, "free"),
         geoms=(
-            Geom("box", (half_width, half_width, 0.060), colour=COLOURS[colour], mass=0.14, friction=_GRIPPY),
-            Geom("cylinder", (0.013, 0.016), (0.0, 0.0, 0.076), colour=COLOURS[colour], mass=0.004, collides="none"),
-            Geom("cylinder", (0.016, 0.010), (0.0, 0.0, 0.098), colour=_STEEL, mass=0.004),
+            Geom("box", (half_width, half_width, half_body), colour=_PAINT[colour], mass=0.14, friction=_GRIPPY),
+            Geom("cylinder", (0.013, half_neck), (0.0, 0.0, neck), colour=_PAINT[colour], mass=0.004, collides="none"),
+            Geom("cylinder", (0.016, half_cap), (0.0, 0.0, cap), colour=_WHITE if flask else _STEEL, mass=0.004),
         ),
     )
 
@@ -83,14 +131,14 @@ def bottle(name: str, colour: str, half_width: float, position: Vector, quaterni
 def cup(name: str, colour: str, position: Vector, yaw: float) -> Body:
     """A free square cup, open above; its origin is the middle of its bottom, on the outside."""
     joint = Joint(name, "free")
-    geoms = _box_walls(CUP_INSIDE, CUP_INSIDE, CUP_HEIGHT, CUP_WALL, COLOURS[colour], 0.10)
+    geoms = _box_walls(CUP_INSIDE, CUP_INSIDE, CUP_HEIGHT, CUP_WALL, _PAINT[colour], 0.10)
     return Body(name, position, yaw_quaternion(yaw), joint, geoms)
 
 
 def bowl(name: str, colour: str, position: Vector, yaw: float) -> Body:
     """A free square bowl, wider and heavier than a cup; its origin is the middle of its bottom, on the outside."""
     joint = Joint(name, "free")
-    geoms = _box_walls(BOWL_INSIDE, BOWL_INSIDE, BOWL_HEIGHT, CUP_WALL, COLOURS[colour], 0.30)
+    geoms = _box_walls(BOWL_INSIDE, BOWL_INSIDE, BOWL_HEIGHT, CUP_WALL, _PAINT[colour], 0.30)
     return Body(name, position, yaw_quaternion(yaw), joint, geoms)
 
 
@@ -136,18 +184,18 @@ def _box_walls(
     )
 
 
-def drawer_unit(position: Vector, yaw: float) -> Body:
+def drawer_unit(position: Vector, yaw: float, look: Look = PLAIN) -> Body:
     """A low cabinet whose two drawers, `left_drawer` and `right_drawer`, slide along its own -x towards the arm.
 
     `position` is the middle of its front at table height; left and right are as the robot sees them.
     """
-    parts = (_drawer("left_drawer", DRAWER_SPACING / 2), _drawer("right_drawer", -DRAWER_SPACING / 2))
-    return _unit("drawer_unit", position, yaw, parts)
+    parts = (_drawer("left_drawer", DRAWER_SPACING / 2, look), _drawer("right_drawer", -DRAWER_SPACING / 2, look))
+    return _unit("drawer_unit", position, yaw, parts, look)
 
 
-def cabinet_unit(position: Vector, yaw: float) -> Body:
+def cabinet_unit(position: Vector, yaw: float, look: Look = PLAIN) -> Body:
     """The same cabinet with two doors, `left_cabinet` and `right_cabinet`, hinged at its outer edges."""
-    return _unit("cabinet_unit", position, yaw, (_door("left"), _door("right")))
+    return _unit("cabinet_unit", position, yaw, (_door("left", look), _door("right", look)), look)
 
 
 def drawer_bar() -> Vector:
@@ -160,21 +208,21 @@ def door_bar(side: Side) -> Vector:
     return (_BAR, -_HINGE[side] * DOOR_REACH, HANDLE_HEIGHT)
 
 
-def _unit(name: str, position: Vector, yaw: float, parts: tuple[Body, ...]) -> Body:
+def _unit(name: str, position: Vector, yaw: float, parts: tuple[Body, ...], look: Look) -> Body:
     depth, height, width = 0.27, 0.13, 2 * DRAWER_SPACING
     shell = (
-        Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, height - 0.006), colour=_CARCASS),
-        Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, 0.006), colour=_CARCASS),
-        Geom("box", (0.006, width / 2, height / 2), (depth - 0.006, 0.0, height / 2), colour=_CARCASS),
+        Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, height - 0.006), colour=look.carcass),
+        Geom("box", (depth / 2, width / 2, 0.006), (depth / 2, 0.0, 0.006), colour=look.carcass),
+        Geom("box", (0.006, width / 2, height / 2), (depth - 0.006, 0.0, height / 2), colour=look.carcass),
         *(
-            Geom("box", (depth / 2, 0.006, height / 2), (depth / 2, side * width / 2, height / 2), colour=_CARCASS)
+            Geom("box", (depth / 2, 0.006, height / 2), (depth / 2, side * width / 2, height / 2), colour=look.carcass)
             for side in (-1, 0, 1)
         ),
     )
     return Body(name=name, position=position, quaternion=yaw_quaternion(yaw), geoms=shell, children=parts)
 
 
-def _drawer(name: str, y: float) -> Body:
+def _drawer(name: str, y: float, look: Look) -> Body:
     """A drawer whose origin is the middle of its front, at table height, while it is closed."""
     half, deep = DRAWER_SPACING / 2 - 0.012, 0.115
     return Body(
@@ -183,16 +231,20 @@ def _drawer(name: str, y: float) -> Body:
         joint=Joint(name, "slide", (-1.0, 0.0, 0.0), 0.0, DRAWER_TRAVEL, damping=12.0, armature=0.2, friction=3.0),
         sites={f"{name}_handle": (drawer_bar(), (1.0, 0.0, 0.0, 0.0))},
         geoms=(
-            Geom("box", (0.006, half, 0.055), (-0.008, 0.0, 0.065), colour=_FRONT, mass=0.3),
+            Geom("box", (0.006, half, 0.055), (-0.008, 0.0, 0.065), colour=look.front, mass=0.3),
             Geom("box", (deep, half, 0.004), (deep, 0.0, 0.022), colour=_INSIDE, mass=0.3, collides="none"),
-            Geom("box", (deep, 0.004, 0.035), (deep, half - 0.004, 0.057), colour=_FRONT, mass=0.1, collides="none"),
-            Geom("box", (deep, 0.004, 0.035), (deep, 0.004 - half, 0.057), colour=_FRONT, mass=0.1, collides="none"),
-            *_handle(0.0),
+            Geom(
+                "box", (deep, 0.004, 0.035), (deep, half - 0.004, 0.057), colour=look.front, mass=0.1, collides="none"
+            ),
+            Geom(
+                "box", (deep, 0.004, 0.035), (deep, 0.004 - half, 0.057), colour=look.front, mass=0.1, collides="none"
+            ),
+            *_handle(0.0, look),
         ),
     )
 
 
-def _door(side: Side) -> Body:
+def _door(side: Side, look: Look) -> Body:
     """A door whose origin is on its hinge, at table height; its joint angle grows as it opens towards the arm."""
     name, hinge = f"{side}_cabinet", _HINGE[side]
     half = DRAWER_SPACING / 2 - 0.004
@@ -202,23 +254,27 @@ def _door(side: Side) -> Body:
         joint=Joint(name, "hinge", (0.0, 0.0, -hinge), 0.0, DOOR_TRAVEL, damping=0.4, armature=0.01, friction=0.15),
         sites={f"{name}_handle": (door_bar(side), (1.0, 0.0, 0.0, 0.0))},
         geoms=(
-            Geom("box", (0.006, half, 0.055), (-0.008, -hinge * (half + 0.004), 0.065), colour=_FRONT, mass=0.4),
-            *_handle(-hinge * DOOR_REACH),
+            Geom("box", (0.006, half, 0.055), (-0.008, -hinge * (half + 0.004), 0.065), colour=look.front, mass=0.4),
+            *_handle(-hinge * DOOR_REACH, look),
         ),
     )
 
 
-def _handle(y: float) -> tuple[Geom, ...]:
-    """A steel bar along y, held off the front by two posts."""
+def _handle(y: float, look: Look) -> tuple[Geom, ...]:
+    """A bar along y, held off the front by two posts."""
     posts = (
         Geom(
             "box",
             (HANDLE_STANDOFF / 2, 0.005, 0.005),
             (-0.014 - HANDLE_STANDOFF / 2, y + side * 0.044, HANDLE_HEIGHT),
-            colour=_STEEL,
+            colour=look.handle,
             mass=0.02,
         )
         for side in (-1, 1)
     )
-    bar = Geom("box", (0.008, 0.050, 0.010), (_BAR, y, HANDLE_HEIGHT), colour=_STEEL, mass=0.1, friction=_GRIPPY)
+    place = (_BAR, y, HANDLE_HEIGHT)
+    bar = Geom("box", (0.008, 0.050, 0.010), place, colour=look.handle, mass=0.1, friction=_GRIPPY)
+    if look.round_bars:
+        along_y = (_R, _R, 0.0, 0.0)
+        bar = Geom("cylinder", (0.009, 0.052), place, along_y, look.handle, 0.1, _GRIPPY)
     return (bar, *posts)

@@ -1,17 +1,20 @@
-"""Numbered scenes: (task, split, index) is the same scene on every machine, and no two splits share one."""
+"""Numbered scenes: (task, split, index) is the same scene on every machine; no two splits share one, but `perturbed`
+shows those of `test`, changed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
 
 from robot.errors import TongsError, unknown
 from sim.language import Wording
+from sim.splits import find_split
+from sim.surroundings import novel_surroundings, perturbed_surroundings
 from sim.tasks import find_task
 from sim.tasks.base import Candidate, SceneSpec
 
-SPLITS = ("train", "val", "test")
 VARIANTS = ("original", "other_target", "other_goal")
 """`other_target` asks for the distractor, `other_goal` for another value, in the otherwise unchanged scene."""
 WORDINGS: tuple[Wording, ...] = ("seen", "unseen")
@@ -19,16 +22,24 @@ WORDINGS: tuple[Wording, ...] = ("seen", "unseen")
 
 def generator(task: str, split: str, index: int, purpose: str) -> np.random.Generator:
     """A random generator that belongs to one scene and one purpose ("scene", "words", "policy", "expert")."""
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
     if index < 0:
         raise TongsError(f"scene index must be 0 or more, got {index}")
-    return np.random.default_rng([crc32(task.encode()), crc32(split.encode()), index, crc32(purpose.encode())])
+    seed = find_split(split).seed
+    return np.random.default_rng([crc32(task.encode()), crc32(seed.encode()), index, crc32(purpose.encode())])
 
 
 def draw_scene(task: str, split: str, index: int) -> SceneSpec:
     """The scene with this number. Indices have no upper bound."""
-    return find_task(task).draw(generator(task, split, index, "scene"))
+    kind = find_split(split)
+    scene = find_task(task).draw(generator(task, split, index, "scene"), kind.objects)
+    room = generator(task, split, index, "surroundings")
+    if kind.surroundings == "novel":
+        return replace(scene, surroundings=novel_surroundings(room))
+    if kind.strength > 0.0:
+        x, y, z = kind.strength * room.uniform(-0.08, 0.08, 3)
+        around = perturbed_surroundings(room, kind.strength)
+        return replace(scene, surroundings=around, arm_shift=(float(x), float(y), float(z)))
+    return scene
 
 
 def asked_for(scene: SceneSpec, variant: str) -> tuple[Candidate, float]:

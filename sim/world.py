@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot import panda
+from robot.description import Vector
 from robot.errors import ContractError, TongsError, unknown
 from robot.interface import EE_DELTA, Observation, RobotSpec, SceneObject
 from robot.kinematics import ArmKinematics
 from robot.skills import POSE_STATE, Pose
 from sim.engines.mujoco import MujocoEngine
 from sim.language import Wording
-from sim.model import CAMERAS, WorldModel, table
+from sim.model import CAMERAS, WorldModel
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
 from sim.tasks import find_task
 from sim.tasks.base import HOLD, HORIZON, Goal
@@ -101,10 +102,12 @@ class World:
         scene = draw_scene(self.task.name, split, index)
         candidate, value = asked_for(scene, variant)
         self.scene = scene
-        self.engine.load(WorldModel((table(), *scene.bodies), CAMERAS))
+        around = scene.surroundings
+        self.engine.load(WorldModel((*around.bodies, *scene.bodies), around.cameras, around.light))
         for joint, position in scene.joints.items():
             self.engine.set_joint(joint, position)
-        self.engine.set_arm(self._start_pose(generator(self.task.name, split, index, "arm")), panda.FINGER_TRAVEL)
+        start = self._start_pose(generator(self.task.name, split, index, "arm"), scene.arm_shift)
+        self.engine.set_arm(start, panda.FINGER_TRAVEL)
         self.engine.settle(20)
         reference = self.task.reference(self.engine, candidate.body)
         self.goal_spec = Goal(candidate.body, candidate.words, value, reference)
@@ -120,8 +123,8 @@ class World:
         self._anchor: NDArray[np.float64] | None = None
         self._ready = True
 
-    def _start_pose(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        position = np.array([0.42, 0.0, 0.34]) + rng.uniform((-0.03, -0.06, -0.03), (0.03, 0.06, 0.03))
+    def _start_pose(self, rng: np.random.Generator, shift: Vector) -> NDArray[np.float64]:
+        position = np.add((0.42, 0.0, 0.34), shift) + rng.uniform((-0.03, -0.06, -0.03), (0.03, 0.06, 0.03))
         down = np.diag([1.0, -1.0, -1.0])
         return self._kinematics.inverse(np.asarray(panda.HOME), position, down, iterations=30)
 

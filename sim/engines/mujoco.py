@@ -144,15 +144,14 @@ def build(world: WorldModel) -> mujoco.MjModel:
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
     spec.visual.map.znear = 0.005
-    spec.visual.headlight.ambient = (0.42, 0.42, 0.42)
+    spec.visual.headlight.ambient = (world.light.ambient,) * 3
     spec.visual.headlight.diffuse = (0.28, 0.28, 0.28)
     spec.visual.headlight.specular = (0.0, 0.0, 0.0)
-    # one light from above, not from the camera, so that shading tells faces apart in every view
     spec.worldbody.add_light(
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
         pos=(0.2, -0.9, 2.2),
-        dir=(0.12, 0.42, -0.9),
-        diffuse=(0.55, 0.55, 0.55),
+        dir=world.light.direction,
+        diffuse=(world.light.brightness,) * 3,
         specular=(0.1, 0.1, 0.1),
     )
     add_body(spec.worldbody, panda.panda())

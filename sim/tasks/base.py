@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from robot.description import Body
+from robot.description import Body, Vector
 from robot.skills import Pose, Skill, Skills
 from sim.engines.base import Engine
 from sim.language import Wording
+from sim.splits import Pool
+from sim.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -44,11 +46,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """A drawn scene: what stands where, and what each thing could be asked to do. The first candidate is the target."""
+    """A drawn scene: what stands where, and what each thing could be asked to do. The first candidate is the target.
+
+    `arm_shift` (m) is how far the arm starts from its usual place.
+    """
 
     bodies: tuple[Body, ...]
     candidates: tuple[Candidate, Candidate]
     joints: Mapping[str, float] = field(default_factory=dict)
+    surroundings: Surroundings = Surroundings()
+    arm_shift: Vector = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,8 @@ class Task(ABC):
     scale: float
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator) -> SceneSpec:
-        """A random scene."""
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        """A random scene with things as training has them, or with others."""
 
     @abstractmethod
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:

@@ -15,7 +15,19 @@ from robot.description import Body
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.language import Wording, choose, percent_phrases
-from sim.objects import DOOR_TRAVEL, DRAWER_TRAVEL, Side, cabinet_unit, door_bar, drawer_bar, drawer_unit
+from sim.objects import (
+    DOOR_TRAVEL,
+    DRAWER_TRAVEL,
+    NOVEL_LOOKS,
+    PLAIN,
+    Look,
+    Side,
+    cabinet_unit,
+    door_bar,
+    drawer_bar,
+    drawer_unit,
+)
+from sim.splits import Pool
 from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
 
 if TYPE_CHECKING:
@@ -50,7 +62,7 @@ class FurnitureTask(Task):
     extremes: Mapping[int, Mapping[Wording, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def furniture(self, rng: np.random.Generator) -> Body:
+    def furniture(self, rng: np.random.Generator, look: Look) -> Body:
         """The unit, somewhere within reach."""
 
     @abstractmethod
@@ -61,8 +73,8 @@ class FurnitureTask(Task):
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
         """Where the tool would hold the handle if the part stood at `fraction` of its way."""
 
-    def draw(self, rng: np.random.Generator) -> SceneSpec:
-        unit = self.furniture(rng)
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        unit = self.furniture(rng, PLAIN if objects == "seen" else NOVEL_LOOKS[rng.integers(len(NOVEL_LOOKS))])
         order = [str(side) for side in rng.permutation(_SIDES)]
         candidates, joints = [], {}
         for side in order:
@@ -117,9 +129,9 @@ class DrawerTask(FurnitureTask):
     kind = "drawer"
     travel = DRAWER_TRAVEL
 
-    def furniture(self, rng: np.random.Generator) -> Body:
+    def furniture(self, rng: np.random.Generator, look: Look) -> Body:
         position = (rng.uniform(0.60, 0.68), rng.uniform(-0.10, 0.10), 0.0)
-        return drawer_unit(position, float(rng.uniform(-0.22, 0.22)))
+        return drawer_unit(position, float(rng.uniform(-0.22, 0.22)), look)
 
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
         position, quaternion = engine.pose(body)
@@ -135,9 +147,9 @@ class CabinetTask(FurnitureTask):
     kind = "cabinet"
     travel = DOOR_TRAVEL
 
-    def furniture(self, rng: np.random.Generator) -> Body:
+    def furniture(self, rng: np.random.Generator, look: Look) -> Body:
         position = (rng.uniform(0.60, 0.66), rng.uniform(-0.06, 0.06), 0.0)
-        return cabinet_unit(position, float(rng.uniform(-0.15, 0.15)))
+        return cabinet_unit(position, float(rng.uniform(-0.15, 0.15)), look)
 
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
         position, quaternion = engine.pose(body)

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.language import Wording, centimetre_phrases, choose
-from sim.objects import COLOURS, block, cylinder
+from sim.objects import block, cylinder, palette, puck
+from sim.splits import Pool
 from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _NAMED = (10, 15, 20, 25, 30, 35, 40)
 _YAW = 0.7
+_SHAPES: dict[Pool, tuple[str, str]] = {"seen": ("block", "cylinder"), "novel": ("bar", "puck")}
 
 
 class PickupObject(Task):
@@ -31,8 +33,8 @@ class PickupObject(Task):
     speed_limit = 0.001 * 120
     scale = 0.40
 
-    def draw(self, rng: np.random.Generator) -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation(list(COLOURS))[:2]]
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation(list(palette(objects)))[:2]]
         spots = [rng.uniform((0.38, -0.22), (0.62, 0.22))]
         while len(spots) < 2:
             spot = rng.uniform((0.38, -0.22), (0.62, 0.22))
@@ -40,13 +42,19 @@ class PickupObject(Task):
                 spots.append(spot)
         bodies, candidates = [], []
         for colour, (x, y) in zip(colours, spots, strict=True):
-            shape = ("block", "cylinder")[rng.integers(2)]
+            shape = _SHAPES[objects][rng.integers(2)]
             name = f"{colour}_{shape}"
             half_height = float(rng.uniform(0.020, 0.035))
             position = (float(x), float(y), half_height)
             if shape == "block":
                 half = (float(rng.uniform(0.018, 0.028)), float(rng.uniform(0.018, 0.026)), half_height)
                 bodies.append(block(name, colour, half, position, float(rng.uniform(-_YAW, _YAW))))
+            elif shape == "bar":
+                half = (0.040, 0.016, 0.7 * half_height)
+                place = (float(x), float(y), half[2])
+                bodies.append(block(name, colour, half, place, float(rng.uniform(-_YAW, _YAW))))
+            elif shape == "puck":
+                bodies.append(puck(name, colour, 0.029, 0.018, (float(x), float(y), 0.018)))
             else:
                 bodies.append(cylinder(name, colour, float(rng.uniform(0.018, 0.027)), half_height, position))
             goal = pick_goal(rng, 10, 40, _NAMED, None, 0)
@@ -88,9 +96,10 @@ class PickupObject(Task):
         """From above at mid-height, fingers along the sides of a block; a cylinder is taken as it comes."""
         position, quaternion = engine.pose(goal.body)
         yaw = Rotation.from_quat(quaternion, scalar_first=True).as_euler("ZYX")[0]
-        if goal.body.endswith("cylinder"):
+        if goal.body.endswith(("cylinder", "puck")):
             yaw = 0.0
-        yaw = (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        turn = np.pi if goal.body.endswith("bar") else np.pi / 2  # after which it looks the same
+        yaw = (yaw + turn / 2) % turn - turn / 2
         return Pose(position, downward(float(yaw)))
 
     def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:

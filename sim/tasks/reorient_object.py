@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.language import Wording, choose, degree_phrases
-from sim.objects import COLOURS, bottle
+from sim.objects import bottle, palette
+from sim.splits import Pool
 from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class ReorientObject(Task):
     speed_limit = 0.001 * 120
     scale = 180.0
 
-    def draw(self, rng: np.random.Generator) -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation(list(COLOURS))[:2]]
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation(list(palette(objects)))[:2]]
         sides = rng.permutation([-1.0, 1.0])
         bodies, candidates = [], []
         for colour, side in zip(colours, sides, strict=True):
@@ -50,7 +51,7 @@ class ReorientObject(Task):
             yaw = float(rng.choice([-1.0, 1.0]) * pi / 2 + rng.uniform(-_ASKEW, _ASKEW))
             lying = Rotation.from_euler("ZY", [yaw, pi / 2])  # own z along the table
             quaternion = lying.as_quat(scalar_first=True)
-            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion)))
+            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion), objects == "novel"))
             goal = _pick_angle(rng, None)
             candidates.append(Candidate(name, (f"{colour} bottle",), float(goal), float(_pick_angle(rng, goal))))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))

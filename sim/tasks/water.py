@@ -16,16 +16,17 @@ from sim.language import Wording, choose, share_phrases
 from sim.objects import (
     BOWL_HEIGHT,
     BOWL_INSIDE,
-    COLOURS,
     CUP_HEIGHT,
     CUP_INSIDE,
     CUP_WALL,
     DROP_RADIUS,
     bowl,
     cup,
+    palette,
     tray,
     water,
 )
+from sim.splits import Pool
 from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ class PourWater(WaterTask):
         ),
     }
 
-    def draw(self, rng: np.random.Generator) -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation([c for c in COLOURS if c != "blue"])[:2]]
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation([c for c in palette(objects) if c != "blue"])[:2]]
         sides = rng.permutation([-1.0, 1.0])
         bodies, candidates = [tray((0.50, 0.0, 0.0))], []
         for colour, side in zip(colours, sides, strict=True):
@@ -214,8 +215,9 @@ class TransferWater(WaterTask):
     _CUP = "cup"
     _SPILL = 0.10
 
-    def draw(self, rng: np.random.Generator) -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation([c for c in COLOURS if c not in ("blue", "white")])[:2]]
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        known = [colour for colour in palette(objects) if colour not in ("blue", "white")]
+        colours = [str(colour) for colour in rng.permutation(known)[:2]]
         sides = rng.permutation([-1.0, 1.0])
         place = (float(rng.uniform(0.42, 0.56)), float(rng.uniform(-0.03, 0.03)), 0.0)
         yaw = float(rng.uniform(-_YAW, _YAW))
