@@ -62,11 +62,12 @@ NOVEL_LOOKS = (
     Look((0.30, 0.16, 0.12, 1.0), (0.58, 0.30, 0.22, 1.0), (0.10, 0.10, 0.10, 1.0), True),
 )
 """Looks of the split `novel_object`."""
-CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.023, 0.005, 0.075
+CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.004, 0.070
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
 DROP_RADIUS = 0.0070
-_PITCH = 0.0150
+_PITCH = 0.0170
+_GOLDEN = (sqrt(5.0) - 1.0) / 2.0
 
 
 def palette(objects: Pool) -> dict[str, Colour]:
@@ -131,7 +132,7 @@ def bottle(
 def cup(name: str, colour: str, position: Vector, yaw: float) -> Body:
     """A free square cup, open above; its origin is the middle of its bottom, on the outside."""
     joint = Joint(name, "free")
-    geoms = _box_walls(CUP_INSIDE, CUP_INSIDE, CUP_HEIGHT, CUP_WALL, _PAINT[colour], 0.10)
+    geoms = _box_walls(CUP_INSIDE, CUP_INSIDE, CUP_HEIGHT, CUP_WALL, _PAINT[colour], 0.20)
     return Body(name, position, yaw_quaternion(yaw), joint, geoms)
 
 
@@ -150,14 +151,16 @@ def tray(position: Vector) -> Body:
 def water(name: str, layers: int, position: Vector, yaw: float) -> tuple[Body, ...]:
     """Water in an upright cup that stands at `position`: `layers` of nine drops, packed so that they hardly move.
 
-    A drop is a frictionless sphere; its mass is that of so much water.
+    A drop is a frictionless sphere; its mass is that of so much water. Their sizes differ by up to 18 %: equal ones
+    would lie in rows and leave the cup all at once.
     """
-    mass = 1000.0 * 4.0 / 3.0 * pi * DROP_RADIUS**3
-    shape = Geom("sphere", (DROP_RADIUS,), colour=_WATER, mass=mass, collides="liquid")
     drops = []
     for i in range(9 * layers):
+        radius = DROP_RADIUS * (1.0 + 0.18 * (2.0 * (i * _GOLDEN % 1.0) - 1.0))
+        mass = 1000.0 * 4.0 / 3.0 * pi * radius**3
+        shape = Geom("sphere", (radius,), colour=_WATER, mass=mass, collides="liquid")
         x, y = (i % 3 - 1) * _PITCH, (i // 3 % 3 - 1) * _PITCH
-        z = CUP_WALL + DROP_RADIUS + i // 9 * _PITCH
+        z = CUP_WALL + 1.18 * DROP_RADIUS + i // 9 * 2.36 * DROP_RADIUS
         turned = (x * cos(yaw) - y * sin(yaw), x * sin(yaw) + y * cos(yaw), z)
         place = (position[0] + turned[0], position[1] + turned[1], position[2] + turned[2])
         drops.append(Body(f"{name}_{i}", place, joint=Joint(f"{name}_{i}", "free"), geoms=(shape,)))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _NAMED = (10, 20, 25, 30, 33, 40, 50, 60, 67, 70, 75, 80, 90, 100)
 _UPRIGHT = cos(radians(30.0))
-_GRIP_HEIGHT = 0.045
+_GRIP_HEIGHT = 0.044
 _LEAN = radians(35.0)
 """How far the hand leans back from the side to which it pours, so that it is out of the water's way."""
 _STEEPEST = radians(125.0)
