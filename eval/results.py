@@ -112,6 +112,7 @@ def _episode(episode: EpisodeResult) -> dict[str, Any]:
         "start": float(episode.start),
         "reached": float(episode.reached),
         "success": bool(episode.success),
+        "failure": episode.failure,
         "length": int(episode.length),
     }
 
