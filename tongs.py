@@ -76,7 +76,8 @@ def evaluate(
         task: one task, several, or "all".
         scenes: a range of scene numbers such as "200:300"; or
         episodes: the number of scenes, from 0 on; 50 if neither is given.
-        output: a folder; by default a dated one under `outputs/eval`.
+        output: a folder; by default a dated one under `outputs/eval`. If it holds this evaluation, cut short, that is
+            continued; if it is finished, nothing is run.
         protocol: further fields of `eval.protocol.EvaluationConfig`.
     """
     from eval.evaluation import evaluate as run
@@ -103,7 +104,8 @@ def _eval(words: Sequence[str]) -> int:
     folder = Path(results.config.output)
     if not results.complete:
         done, wanted = len(results.episodes), len(results.config.jobs)
-        print(f"tongs: interrupted; {done} of {wanted} episodes are in {folder / 'results.json'}", file=sys.stderr)
+        where = f"{done} of {wanted} episodes are in {folder / 'results.json'}"
+        print(f"tongs: interrupted; {where}; the same command with output={folder} continues", file=sys.stderr)
         return 130
     print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
     return 0
@@ -164,6 +166,7 @@ def _closed_loop(settings: dict[str, Any], folder: Path) -> Callable[[PolicyModu
             split="val",
             execute=settings["execute"],
             processes=settings["processes"],
+            resume=False,
         )
         results = run(config, Console(quiet=True))
         if not results.complete:

@@ -67,6 +67,7 @@ def test_words_become_settings(words: list[str], expected: dict[str, Any]) -> No
         (["eval", "policy=expert", "execute=two"], "execute must be a whole number such as 4, got two"),
         (["eval", "policy=expert", "sampling=fast"], "sampling has keys of its own"),
         (["eval", "policy=expert", "scenes=9:3"], "empty range"),
+        (["eval", "policy=expert", "resume=maybe"], "resume must be true or false"),
         (["train", "data=missing_folder"], "no dataset folder missing_folder"),
         (["train", "policy=gpt", "data=x"], "unknown policy 'gpt'.*beso"),
         (["train", "data=x", "train.batchsize=3"], "unknown key 'train.batchsize'.*train.batch_size"),
