@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "mujoco", "numpy", "hydra", "omegaconf", "transformers", "rich")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["eval", "--help"], ["train", "--help"], ["doctor", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["eval", "--help"], ["compare", "--help"], ["train", "--help"], ["doctor", "--help"]]
+)
 def test_help_is_fast_and_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         f"import sys, tongs\ntry: status = tongs.main({words})\nexcept SystemExit as end: status = end.code\n"
@@ -74,6 +76,11 @@ def test_words_become_settings(words: list[str], expected: dict[str, Any]) -> No
         (["train", "data=x", "train.bf16=maybe"], "train.bf16 must be true or false"),
         (["collect", "output=x", "task=fly"], "unknown task 'fly'"),
         (["collect"], "output is missing"),
+        (["compare"], "compare needs two results.json files"),
+        (["compare", "a", "common=true"], "compare needs two results.json files"),
+        (["compare", "a", "b", "c"], "expected key=value, got 'c'"),
+        (["compare", "a", "b", "comon=true"], "unknown key 'comon'.*common"),
+        (["compare", "a", "b"], "there is no a"),
         (["doctor", "now"], "doctor takes no"),
     ],
 )
@@ -113,16 +120,16 @@ def test_configuration_files_hold_the_defaults_of_the_code() -> None:
     assert set(compose("collect", ["output=x"])) == {field.name for field in fields(CollectConfig)}
 
 
-@pytest.mark.parametrize("command", ["eval", "collect", "train"])
+@pytest.mark.parametrize("command", ["eval", "compare", "collect", "train"])
 def test_help_explains_every_key(command: str) -> None:
-    settings = compose(command, ["policy=beso", "data=x"] if command == "train" else [_required(command)])
+    settings = compose(command, _required(command))
     text = help_text(command)
     for key in settings:
         assert f"  {key}=" in text or f"  {key}." in text
 
 
-def _required(command: str) -> str:
-    return {"eval": "policy=expert", "collect": "output=x"}[command]
+def _required(command: str) -> list[str]:
+    return {"eval": ["policy=expert"], "collect": ["output=x"], "train": ["policy=beso", "data=x"]}.get(command, [])
 
 
 def test_public_api_names_what_is_unknown(tmp_path: Path) -> None:
