@@ -138,7 +138,7 @@ def _compare(words: Sequence[str]) -> int:
 
     from eval.comparison import print_comparison, write_comparison
 
-    comparison = compare(*files, settings["common"])
+    comparison = compare(files[0], files[1], settings["common"])
     print_comparison(comparison, Console())
     if settings["output"]:
         print(write_comparison(comparison, settings["output"]))

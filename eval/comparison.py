@@ -59,10 +59,10 @@ def compare(first: ResultsFile, second: ResultsFile, common: bool = False) -> Co
         TongsError: the protocols differ (the error lists every field), an evaluation was interrupted, or they have
             no scene in common.
     """
-    differing = _differences(first, second, common)
+    differing = _differences(first, second, common) or _unlike_scenes(first, second)
     if differing:
-        rows = "".join(f"\n  {name}: {a} in {first.path}, {b} in {second.path}" for name, a, b in differing)
-        raise TongsError(f"these evaluations cannot be compared, their protocols differ in{rows}")
+        rows = "".join(f"\n  {name}: {a} in a, {b} in b" for name, a, b in differing)
+        raise TongsError(f"cannot compare a, {first.path}, and b, {second.path}: their protocols differ{rows}")
     for file in (first, second):
         if not file.complete and not common:
             raise TongsError(
@@ -105,7 +105,12 @@ def _differences(first: ResultsFile, second: ResultsFile, common: bool) -> list[
         fields["scenes"] = (first.protocol["scenes"], second.protocol["scenes"])
         if first.complete and second.complete and first.episodes.keys() != second.episodes.keys():
             fields["episodes"] = (_listed(first, second), _listed(second, first))
-    differing = [(name, a, b) for name, (a, b) in fields.items() if a != b]
+    return [(name, a, b) for name, (a, b) in fields.items() if a != b]
+
+
+def _unlike_scenes(first: ResultsFile, second: ResultsFile) -> list[tuple[str, Any, Any]]:
+    """Scenes of the same number that ask for different things: another version of Tongs has drawn them."""
+    differing = []
     for key in ("instruction", "goal"):
         unlike = [
             (f"{key} of {task} {scene}", episode[key], second.episodes[task, scene][key])
@@ -142,7 +147,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def _table(comparison: Comparison) -> Table:
     """Narrow enough for 80 columns: two lines a row."""
-    table = Table(header_style="bold", box=None, padding=(0, 1, 0, 0), leading=1)
+    table = Table(header_style="bold", box=None, padding=(0, 1, 1, 0))
     table.add_column("task", no_wrap=True)
     for column in ("a", "b", "b - a", "only a, b", "p", "detects"):
         table.add_column(column, justify="right", no_wrap=True)
