@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from eval.protocol import EvaluationConfig
 from eval.provenance import CHECKPOINT_FILES, file_hash, git_commit, package_versions
 from eval.worker import PolicyDescription
 from robot.errors import TongsError
-from sim.episode import EpisodeResult
+
+if TYPE_CHECKING:
+    from sim.episode import EpisodeResult
 
 NAME = "episodes.jsonl"
 FORMAT = 1
@@ -137,6 +139,8 @@ class Journal:
             raise self._damaged(f"line {number} is damaged") from error
 
     def _take(self, records: list[Any]) -> None:
+        from sim.episode import EpisodeResult
+
         header, *entries = records
         if header["format"] != FORMAT:
             raise self._damaged(f"it has format {header['format']}, this program writes {FORMAT}")
