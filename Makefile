@@ -16,7 +16,7 @@ setup: .venv/.core .venv/.rendering
 setup-dev: .venv/.dev .venv/.rendering
 
 demo: setup
-	$(BIN)/tongs eval policy=$(POLICY) task=all episodes=10 output=outputs/demo
+	$(BIN)/tongs eval policy=$(POLICY) task=all episodes=10 output=outputs/demo resume=false
 	@echo "The report: $(CURDIR)/outputs/demo/report.html"
 
 test: setup-dev

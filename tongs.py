@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import gymnasium
 
     from data.reader import Dataset
+    from eval.comparison import Comparison
     from eval.results import Results
     from policies.base import PolicyModule
 
-__all__ = ["TongsError", "evaluate", "load_dataset", "load_policy", "main", "make_env"]
+__all__ = ["TongsError", "compare", "evaluate", "load_dataset", "load_policy", "main", "make_env"]
 
 
 def make_env(task: str, **settings: Any) -> gymnasium.Env:
@@ -76,7 +77,8 @@ def evaluate(
         task: one task, several, or "all".
         scenes: a range of scene numbers such as "200:300"; or
         episodes: the number of scenes, from 0 on; 50 if neither is given.
-        output: a folder; by default a dated one under `outputs/eval`.
+        output: a folder; by default a dated one under `outputs/eval`. If it holds this evaluation, cut short, that is
+            continued; if it is finished, nothing is run.
         protocol: further fields of `eval.protocol.EvaluationConfig`.
     """
     from eval.evaluation import evaluate as run
@@ -92,6 +94,22 @@ def evaluate(
     return run(config)
 
 
+def compare(first: str | Path, second: str | Path, common: bool = False) -> Comparison:
+    """Compare the success of two evaluations of the same scenes, episode by episode.
+
+    Args:
+        first, second: `results.json` files, or the folders that hold them.
+        common: compare the scenes that both have, where one was interrupted or has more of them.
+
+    Raises:
+        TongsError: a file is none, or the protocols differ.
+    """
+    from eval.comparison import compare as pair
+    from eval.results_file import read_results
+
+    return pair(read_results(first), read_results(second), common)
+
+
 def _dated_folder(command: str, name: str) -> Path:
     return Path("outputs") / command / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
 
@@ -103,9 +121,27 @@ def _eval(words: Sequence[str]) -> int:
     folder = Path(results.config.output)
     if not results.complete:
         done, wanted = len(results.episodes), len(results.config.jobs)
-        print(f"tongs: interrupted; {done} of {wanted} episodes are in {folder / 'results.json'}", file=sys.stderr)
+        where = f"{done} of {wanted} episodes are in {folder / 'results.json'}"
+        print(f"tongs: interrupted; {where}; the same command with output={folder} continues", file=sys.stderr)
         return 130
     print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
+    return 0
+
+
+def _compare(words: Sequence[str]) -> int:
+    from configs.composition import compose
+
+    files, settings = words[:2], compose("compare", words[2:])
+    if len(files) < 2 or any("=" in word and word.partition("=")[0] in settings for word in files):
+        raise TongsError("compare needs two results.json files, or their folders, before any key=value")
+    from rich.console import Console
+
+    from eval.comparison import print_comparison, write_comparison
+
+    comparison = compare(files[0], files[1], settings["common"])
+    print_comparison(comparison, Console())
+    if settings["output"]:
+        print(write_comparison(comparison, settings["output"]))
     return 0
 
 
@@ -164,6 +200,7 @@ def _closed_loop(settings: dict[str, Any], folder: Path) -> Callable[[PolicyModu
             split="val",
             execute=settings["execute"],
             processes=settings["processes"],
+            resume=False,
         )
         results = run(config, Console(quiet=True))
         if not results.complete:
@@ -185,6 +222,7 @@ def _doctor(words: Sequence[str]) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "eval": (_eval, "run a policy on numbered scenes and report how often it succeeds"),
+    "compare": (_compare, "compare two evaluations of the same scenes"),
     "collect": (_collect, "let the scripted expert demonstrate into a dataset"),
     "train": (_train, "train a policy on datasets"),
     "doctor": (_doctor, "say what this machine can and cannot do"),

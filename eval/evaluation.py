@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from eval import worker
+from eval.journal import Journal
 from eval.policies import choose_policy
-from eval.progress import LiveView
+from eval.progress import LiveView, success_table
 from eval.protocol import EvaluationConfig
 from eval.report import write_report
 from eval.results import Results, in_order, write_json
@@ -31,25 +32,68 @@ def evaluate(config: EvaluationConfig, console: Console | None = None) -> Result
     """Run every episode of `config`, write `results.json` and `report.html` into its output folder.
 
     Any number of processes gives the same episodes: each depends only on its task, its scene and the policy.
-    Ctrl-C ends the run; what is finished is written and returned with `complete=False`.
+    Ctrl-C ends the run; what is finished is written and returned with `complete=False`. However a run ended, calling
+    this again with the same output goes on from there (see `eval.journal`) and gives the same `results.json` as one
+    that ran through, apart from "timing" and "machine", and from "commit" if the code changed.
 
     Raises:
-        TongsError: bad settings or a policy that does not fit. Episodes finished before are in `results.json`.
+        TongsError: bad settings, a policy that does not fit, or an output folder that holds another evaluation.
+            Episodes finished before are in `results.json`.
         KeyboardInterrupt: Ctrl-C before the first episode ended.
     """
     choose_policy(config.policy)
-    output = Path(config.output)
+    output, console = Path(config.output), console or Console()
     output.mkdir(parents=True, exist_ok=True)
-    units = {task: TASKS[task].unit for task in config.tasks}
-    with _Pool(config) as pool, LiveView(units, len(config.jobs), console) as view:
-        results, failure = _roll_out(config, pool, view)
+    with Journal(config) as journal:
+        written = all((output / name).is_file() for name in ("results.json", "report.html"))
+        if journal.videos == config.videos and written:
+            return _recall(config, journal, console)
+        try:
+            return _run(config, journal, console)
+        except BrokenProcessPool as error:
+            raise TongsError(
+                f"a worker process died, most likely for lack of memory; the same command with output={output} "
+                f"continues after the {len(journal.episodes)} finished episodes (processes=1 needs less memory)"
+            ) from error
+
+
+def _recall(config: EvaluationConfig, journal: Journal, console: Console) -> Results:
+    """The results of an evaluation that is finished."""
+    assert journal.wall_s is not None
+    results = _results(config, journal, journal.wall_s)
+    console.print(success_table({task: results.of_task(task) for task in config.tasks}, _units(config)))
+    console.print(f"{config.output} holds this evaluation, finished: nothing had to be run (resume=false starts anew)")
+    return results
+
+
+def _run(config: EvaluationConfig, journal: Journal, console: Console) -> Results:
+    """What the journal lacks, then all the files."""
+    output, finished = Path(config.output), {task: [] for task in config.tasks}
+    for episode in journal.episodes:
+        finished[episode.task].append(episode)
+    if journal.episodes:
+        console.print(f"going on after {len(journal.episodes)} of {len(config.jobs)} episodes")
+    with _Pool(config) as pool, LiveView(_units(config), finished, len(config.jobs), console) as view:
+        results, failure = _roll_out(config, journal, pool, view)
         fields = results.to_json()
         write_json(fields, output / "results.json")
         if failure is not None:
             raise failure
-        films = _film(results, pool, view) if results.complete else {}
+        films, every_film = _film(results, pool, view, console) if results.complete else ({}, False)
     write_report(fields, films, output / "report.html")
+    if every_film:
+        journal.finish(results.wall_s, config.videos)
     return results
+
+
+def _results(config: EvaluationConfig, journal: Journal, wall_s: float, complete: bool = True) -> Results:
+    assert journal.description is not None
+    episodes = in_order(journal.episodes, config.tasks)
+    return Results(config, journal.description, episodes, wall_s, complete, journal.commit)
+
+
+def _units(config: EvaluationConfig) -> dict[str, str]:
+    return {task: TASKS[task].unit for task in config.tasks}
 
 
 class _Pool:
@@ -75,27 +119,35 @@ class _Pool:
             return [self._executor.submit(function, *job) for job in jobs]
 
 
-def _roll_out(config: EvaluationConfig, pool: _Pool, view: LiveView) -> tuple[Results, TongsError | None]:
+def _roll_out(
+    config: EvaluationConfig, journal: Journal, pool: _Pool, view: LiveView
+) -> tuple[Results, Exception | None]:
     """The episodes that ended, and the error that stopped the others, if one did."""
-    start, episodes, stopped = time.perf_counter(), [], None
-    description = pool.submit(worker.describe, [()])[0].result()
+    start, stopped = time.perf_counter(), None
+    if journal.description is None:
+        journal.begin(pool.submit(worker.describe, [()])[0].result())
+    done = {(episode.task, episode.scene) for episode in journal.episodes}
+    futures = pool.submit(worker.run, [job for job in config.jobs if job not in done])
+    waiting = set(futures)
     try:
-        for future in as_completed(pool.submit(worker.run, config.jobs)):
-            episodes.append(future.result())
-            view.add(episodes[-1].task, episodes[-1])
+        for future in as_completed(futures):
+            waiting.remove(future)
+            episode = future.result()
+            journal.add(episode)
+            view.add(episode.task, episode)
     except (KeyboardInterrupt, TongsError, BrokenProcessPool) as error:
-        if not episodes:
-            raise
         stopped = error
-    wall_s = time.perf_counter() - start
-    results = Results(config, description, in_order(episodes, config.tasks), wall_s, complete=stopped is None)
-    if isinstance(stopped, BrokenProcessPool):
-        return results, TongsError("a worker process died, most likely for lack of memory; try processes=1")
-    return results, stopped if isinstance(stopped, TongsError) else None
+        for future in waiting:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                journal.add(future.result())
+        if not journal.episodes:
+            raise
+    results = _results(config, journal, time.perf_counter() - start, complete=stopped is None)
+    return results, stopped if isinstance(stopped, Exception) else None
 
 
-def _film(results: Results, pool: _Pool, view: LiveView) -> Films:
-    """Films of the first successes and failures of each task; those made so far if Ctrl-C comes."""
+def _film(results: Results, pool: _Pool, view: LiveView, console: Console) -> tuple[Films, bool]:
+    """Films of the first successes and failures of each task, and whether Ctrl-C spared all of them."""
     chosen: list[EpisodeResult] = []
     for task in results.config.tasks:
         for success in (True, False):
@@ -104,9 +156,13 @@ def _film(results: Results, pool: _Pool, view: LiveView) -> Films:
     view.start_films(len(chosen))
     films: Films = {}
     try:
-        for episode, film in zip(chosen, pool.submit(worker.film, [(e,) for e in chosen]), strict=True):
-            films[episode.task, episode.scene] = film.result()
+        for episode, future in zip(chosen, pool.submit(worker.film, [(e,) for e in chosen]), strict=True):
+            film = future.result()
+            if film is None:
+                console.print(f"no film of {episode.task} {episode.scene}: run again here, it ended otherwise")
+            else:
+                films[episode.task, episode.scene] = film
             view.advance()
     except KeyboardInterrupt:
-        return films
-    return films
+        return films, False
+    return films, True

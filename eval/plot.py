@@ -18,7 +18,7 @@ def goal_plot(episodes: Sequence[Mapping[str, Any]], tolerance: float, factor: f
     """Goal on x, reached value on y, with the band of success |y - x| <= tolerance.
 
     Args:
-        episodes: entries of `results.json` with goal, reached, success, scene and instruction.
+        episodes: entries of `results.json` with goal, reached, success, failure, scene and instruction.
         tolerance: largest error that counts as reached, in the task's unit.
         factor: display units per task unit.
         unit: display unit.
@@ -57,6 +57,7 @@ def goal_plot(episodes: Sequence[Mapping[str, Any]], tolerance: float, factor: f
         goal, reached = factor * episode["goal"], factor * episode["reached"]
         kind = "success" if episode["success"] else "failure"
         outcome = f"({quantity(goal, unit)} → {quantity(reached, unit)})"
-        title = f"scene {episode['scene']}: {escape(episode['instruction'])} {outcome}"
+        failure = f", {episode['failure']}" if episode["failure"] else ""
+        title = f"scene {episode['scene']}: {escape(episode['instruction'])} {outcome}{failure}"
         parts.append(f'<circle class="{kind}" cx="{x(goal)}" cy="{y(reached)}" r="4"><title>{title}</title></circle>')
     return "\n".join([*parts, "</svg>"])

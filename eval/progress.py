@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,12 +24,15 @@ def quantity(value: float, unit: str) -> str:
 class LiveView:
     """A context that redraws the table after each finished episode.
 
-    `units` gives the unit of each task's goal, in the order of the rows.
+    `units` gives the unit of each task's goal, in the order of the rows; `finished` are the episodes of each task that
+    an earlier run has done.
     """
 
-    def __init__(self, units: dict[str, str], total: int, console: Console | None = None) -> None:
+    def __init__(
+        self, units: dict[str, str], finished: Mapping[str, Sequence[Episode]], total: int, console: Console
+    ) -> None:
         self._units = units
-        self._finished: dict[str, list[Episode]] = {task: [] for task in units}
+        self._finished = {task: list(finished[task]) for task in units}
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -38,7 +41,7 @@ class LiveView:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        self._bar_task = self._bar.add_task("episodes", total=total)
+        self._bar_task = self._bar.add_task("episodes", total=total, completed=sum(map(len, finished.values())))
         self._live = Live(self._render(), console=console, refresh_per_second=4)
 
     def __enter__(self) -> LiveView:
@@ -65,7 +68,7 @@ class LiveView:
         return Group(success_table(self._finished, self._units), self._bar)
 
 
-def success_table(finished: dict[str, list[Episode]], units: dict[str, str]) -> Table:
+def success_table(finished: Mapping[str, Sequence[Episode]], units: Mapping[str, str]) -> Table:
     """One row per task and, with several tasks, one for all of them."""
     table = Table(header_style="bold", box=None, padding=(0, 1))
     table.add_column("task", no_wrap=True)

@@ -33,7 +33,8 @@ class EvaluationConfig:
         quality: "fast" or "presentation" rendering.
         processes: worker processes; they change the duration, never the result.
         videos: successes and failures filmed per task, that many of each.
-        output: folder of `results.json` and `report.html`.
+        output: folder of `results.json`, `report.html` and, for going on after an interruption, `episodes.jsonl`.
+        resume: go on with what the output folder holds of this very evaluation; otherwise start anew.
     """
 
     policy: str
@@ -49,6 +50,7 @@ class EvaluationConfig:
     quality: str = "fast"
     processes: int = 2
     videos: int = 4
+    resume: bool = True
 
     def __post_init__(self) -> None:
         for task in self.tasks:
@@ -64,6 +66,8 @@ class EvaluationConfig:
                 raise unknown(kind, given, known)
         for key, least in (("execute", 1), ("image_size", 16), ("processes", 1), ("videos", 0)):
             _require_integer(key, getattr(self, key), least)
+        if not isinstance(self.resume, bool):
+            raise TongsError(f"resume must be true or false, got {self.resume!r}")
 
     @property
     def jobs(self) -> list[tuple[str, int]]:

@@ -26,6 +26,8 @@ PACKAGES = (
     "pyarrow",
     "av",
 )
+CHECKPOINT_FILES = ("config.json", "model.safetensors", "statistics.json")
+"""The files of a checkpoint that decide what its policy does."""
 
 
 def package_versions() -> dict[str, str | None]:
@@ -61,8 +63,15 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def checkpoint_record(folder: Path) -> dict[str, Any]:
     """The path of a checkpoint and the SHA-256 of its weights."""
+    return {"path": str(folder), "sha256": file_hash(folder / "model.safetensors")}
+
+
+def file_hash(path: Path) -> str | None:
+    """The SHA-256 of a file; None if there is none."""
+    if not path.is_file():
+        return None
     digest = hashlib.sha256()
-    with (folder / "model.safetensors").open("rb") as weights:
-        while block := weights.read(1 << 20):
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
             digest.update(block)
-    return {"path": str(folder), "sha256": digest.hexdigest()}
+    return digest.hexdigest()

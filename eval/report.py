@@ -15,6 +15,7 @@ from markupsafe import Markup
 from eval.plot import goal_plot
 from eval.progress import DISPLAY, quantity
 from eval.results import write_text
+from sim.outcome import FAILURES
 
 
 def write_report(results: Mapping[str, Any], films: Mapping[tuple[str, int], bytes], path: Path) -> None:
@@ -32,7 +33,7 @@ def write_report(results: Mapping[str, Any], films: Mapping[tuple[str, int], byt
     template = environment.from_string(resources.files("eval").joinpath("report.html.j2").read_text(encoding="utf-8"))
     sections = [_section(task, results, films) for task in results["tasks"]]
     settings = {key: results[key] for key in ("policy", "protocol", "machine", "versions", "commit")}
-    page = template.render(results=results, sections=sections, settings=json.dumps(settings, indent=2))
+    page = template.render(results=results, sections=sections, labels=FAILURES, settings=json.dumps(settings, indent=2))
     write_text(page, path)
 
 
@@ -41,6 +42,9 @@ def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, in
     statistics = results["tasks"][task]
     factor, unit = DISPLAY[statistics["unit"]]
     episodes = [episode for episode in results["episodes"] if episode["task"] == task]
+    shown = [
+        episode | {key: quantity(factor * episode[key], unit) for key in ("goal", "reached")} for episode in episodes
+    ]
     return {
         "task": task,
         "title": task.replace("_", " ").capitalize(),
@@ -50,14 +54,10 @@ def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, in
         "mean_error": quantity(factor * statistics["mean_error"], unit),
         "tolerance": quantity(factor * statistics["tolerance"], unit),
         "plot": Markup(goal_plot(episodes, statistics["tolerance"], factor, unit)),
+        "failed": [episode for episode in shown if not episode["success"]],
         "films": [
-            episode
-            | {
-                "goal": quantity(factor * episode["goal"], unit),
-                "reached": quantity(factor * episode["reached"], unit),
-                "source": "data:video/mp4;base64," + base64.b64encode(films[task, episode["scene"]]).decode(),
-            }
-            for episode in episodes
+            episode | {"source": "data:video/mp4;base64," + base64.b64encode(films[task, episode["scene"]]).decode()}
+            for episode in shown
             if (task, episode["scene"]) in films
         ],
     }

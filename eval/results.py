@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.policies import choose_policy
 from eval.protocol import EvaluationConfig
-from eval.provenance import checkpoint_record, git_commit, machine, package_versions
+from eval.provenance import checkpoint_record, machine, package_versions
 from eval.statistics import Rate, TaskStatistics, Timing, rate, task_statistics, timing
 from sim.tasks import TASKS
 
@@ -32,6 +32,7 @@ class Results:
         episodes: at least one.
         wall_s: duration of all rollouts in seconds.
         complete: False if the evaluation was interrupted.
+        commit: of the code that ran the episodes; None if it is not known.
     """
 
     config: EvaluationConfig
@@ -39,6 +40,7 @@ class Results:
     episodes: tuple[EpisodeResult, ...]
     wall_s: float
     complete: bool = True
+    commit: str | None = None
 
     def of_task(self, task: str) -> list[EpisodeResult]:
         return [episode for episode in self.episodes if episode.task == task]
@@ -81,7 +83,7 @@ class Results:
             "episodes": [_episode(episode) for episode in self.episodes],
             "machine": machine(),
             "versions": package_versions(),
-            "commit": git_commit(Path(__file__).resolve().parents[1]),
+            "commit": self.commit,
         }
 
     def _protocol(self) -> dict[str, Any]:
@@ -112,6 +114,7 @@ def _episode(episode: EpisodeResult) -> dict[str, Any]:
         "start": float(episode.start),
         "reached": float(episode.reached),
         "success": bool(episode.success),
+        "failure": episode.failure,
         "length": int(episode.length),
     }
 

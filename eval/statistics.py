@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
+from sim.outcome import FAILURES
+
 
 class Episode(Protocol):
     """What the statistics read of a finished episode; `sim.episode.EpisodeResult` is one."""
@@ -19,6 +21,8 @@ class Episode(Protocol):
     def reached(self) -> float: ...
     @property
     def success(self) -> bool: ...
+    @property
+    def failure(self) -> str | None: ...
     @property
     def length(self) -> int: ...
     @property
@@ -39,11 +43,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class TaskStatistics(Rate):
-    """A rate, the distance |reached - goal| in the task's own unit, and the mean episode length in control steps."""
+    """A rate, the distance |reached - goal| in the task's own unit, the mean episode length in control steps, and how
+    many episodes failed in each of the ways of `sim.outcome.FAILURES`."""
 
     mean_error: float
     median_error: float
     mean_length: float
+    failures: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ def task_statistics(episodes: Sequence[Episode]) -> TaskStatistics:
         mean_error=float(errors.mean()),
         median_error=float(np.median(errors)),
         mean_length=float(np.mean([episode.length for episode in episodes])),
+        failures={label: sum(episode.failure == label for episode in episodes) for label in FAILURES},
     )
 
 

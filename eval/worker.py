@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
-from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +95,19 @@ class Worker:
             wording=config.wording,
         )
 
-    def film(self, result: EpisodeResult) -> bytes:
-        """The episode as an H.264 mp4 file."""
+    def film(self, result: EpisodeResult) -> bytes | None:
+        """The episode as an H.264 mp4 file.
+
+        One without states is run again; None if it ends otherwise here, as it may on another machine.
+        """
         from data.video import encode_video
         from sim.episode import replay
 
+        if not len(result.states):
+            again = self.run(result.task, result.scene)
+            if (again.success, again.failure) != (result.success, result.failure):
+                return None
+            result = again
         world = self.world(result.task)
         frames = np.stack(list(replay(world, result, height=FILM_SIZE, width=FILM_SIZE)))
         with tempfile.TemporaryDirectory() as folder:
@@ -114,6 +124,15 @@ def initialise(config: EvaluationConfig) -> None:
     """Called once in each new process; the policy is loaded by the first job, so that its errors have a way back."""
     global _config
     _config = config
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent closes nothing; its workers would wait for jobs for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _this_worker() -> Worker:
@@ -132,15 +151,15 @@ def run(task: str, scene: int) -> EpisodeResult:
     return _this_worker().run(task, scene)
 
 
-def film(result: EpisodeResult) -> bytes:
+def film(result: EpisodeResult) -> bytes | None:
     return _this_worker().film(result)
 
 
 @contextmanager
 def child_settings() -> Iterator[None]:
     """Processes started inside use one thread each and leave Ctrl-C to their parent, from the very beginning."""
-    threads = {name: environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    environ.update(dict.fromkeys(threads, "1"))
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(threads, "1"))
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -148,6 +167,6 @@ def child_settings() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         for name, value in threads.items():
             if value is None:
-                del environ[name]
+                del os.environ[name]
             else:
-                environ[name] = value
+                os.environ[name] = value

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from robot.chunk_queue import ChunkQueue
 from robot.interface import ActionChunk, Observation, Policy, require_compatible
 from sim.language import Wording
+from sim.outcome import Failure, Outcome
 from sim.scenes import generator
 from sim.world import World
 
@@ -20,8 +21,9 @@ from sim.world import World
 class EpisodeResult:
     """What happened. `goal`, `start` and `reached` are in the task's unit; `length` counts control steps.
 
-    `latencies` are seconds per call of the policy, `duration` the seconds that the whole episode took; `states` are the
-    engine's state vectors before the first and after every control step, for `replay`.
+    `failure` is one of `sim.outcome.FAILURES`, None after a success. `latencies` are seconds per call of the policy,
+    `duration` the seconds that the whole episode took; `states` are the engine's state vectors before the first and
+    after every control step, for `replay`.
     """
 
     task: str
@@ -34,6 +36,7 @@ class EpisodeResult:
     start: float
     reached: float
     success: bool
+    failure: Failure | None
     length: int
     latencies: tuple[float, ...]
     duration: float
@@ -81,11 +84,12 @@ def run_episode(
     timed = _Timed(policy)
     queue = ChunkQueue(timed, execute or policy.spec.horizon)
     queue.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
-    start = world.value
+    start, outcome = world.value, Outcome(world)
     states = [world.engine.state()]
     while not world.finished:
         see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
         world.execute(queue.action(world.observe(images=see)))
+        outcome.look()
         states.append(world.engine.state())
     return EpisodeResult(
         world.task.name,
@@ -98,6 +102,7 @@ def run_episode(
         start,
         world.value,
         world.success,
+        outcome.failure(),
         world.steps,
         tuple(timed.latencies),
         time.perf_counter() - began,

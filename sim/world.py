@@ -21,7 +21,7 @@ from sim.language import Wording
 from sim.model import CAMERAS, WorldModel
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
 from sim.tasks import find_task
-from sim.tasks.base import HOLD, HORIZON, Goal
+from sim.tasks.base import HELD_WITHIN, HOLD, HORIZON, Goal
 
 STATE_NAMES = (*POSE_STATE, "gripper_opening", "gripper_command", "path_x", "path_y", "path_z", *panda.JOINTS)
 """Tool pose, gripper opening and the opening it was last told to take (0 to 1), the way (m) that the tool has gone
@@ -243,11 +243,14 @@ class World:
         """Whether the tool is within `distance` m of a pose."""
         return float(np.linalg.norm(self.engine.tool()[0] - pose.position)) < distance
 
+    def gripping(self) -> bool:
+        """Whether the fingers are closed on something."""
+        closed = self._anchor is not None and self._finger < 0.5 * panda.FINGER_TRAVEL
+        return closed and self.engine.finger() > 0.004
+
     def holding(self) -> bool:
         """Whether the target is between the closed fingers."""
-        closed = self._anchor is not None and self._finger < 0.5 * panda.FINGER_TRAVEL
-        grasp = self.task.grasp_pose(self.engine, self.goal_spec)
-        return closed and self.engine.finger() > 0.004 and self.near(grasp, 0.03)
+        return self.gripping() and self.near(self.task.grasp_pose(self.engine, self.goal_spec), HELD_WITHIN)
 
     def environment_state(self) -> NDArray[np.float32]:
         """(14,) as in ENVIRONMENT_STATE_NAMES."""

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "mujoco", "numpy", "hydra", "omegaconf", "transformers", "rich")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["eval", "--help"], ["train", "--help"], ["doctor", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["eval", "--help"], ["compare", "--help"], ["train", "--help"], ["doctor", "--help"]]
+)
 def test_help_is_fast_and_imports_nothing_heavy(words: list[str]) -> None:
     code = (
         f"import sys, tongs\ntry: status = tongs.main({words})\nexcept SystemExit as end: status = end.code\n"
@@ -67,12 +69,18 @@ def test_words_become_settings(words: list[str], expected: dict[str, Any]) -> No
         (["eval", "policy=expert", "execute=two"], "execute must be a whole number such as 4, got two"),
         (["eval", "policy=expert", "sampling=fast"], "sampling has keys of its own"),
         (["eval", "policy=expert", "scenes=9:3"], "empty range"),
+        (["eval", "policy=expert", "resume=maybe"], "resume must be true or false"),
         (["train", "data=missing_folder"], "no dataset folder missing_folder"),
         (["train", "policy=gpt", "data=x"], "unknown policy 'gpt'.*beso"),
         (["train", "data=x", "train.batchsize=3"], "unknown key 'train.batchsize'.*train.batch_size"),
         (["train", "data=x", "train.bf16=maybe"], "train.bf16 must be true or false"),
         (["collect", "output=x", "task=fly"], "unknown task 'fly'"),
         (["collect"], "output is missing"),
+        (["compare"], "compare needs two results.json files"),
+        (["compare", "a", "common=true"], "compare needs two results.json files"),
+        (["compare", "a", "b", "c"], "expected key=value, got 'c'"),
+        (["compare", "a", "b", "comon=true"], "unknown key 'comon'.*common"),
+        (["compare", "a", "b"], "there is no a"),
         (["doctor", "now"], "doctor takes no"),
     ],
 )
@@ -112,16 +120,16 @@ def test_configuration_files_hold_the_defaults_of_the_code() -> None:
     assert set(compose("collect", ["output=x"])) == {field.name for field in fields(CollectConfig)}
 
 
-@pytest.mark.parametrize("command", ["eval", "collect", "train"])
+@pytest.mark.parametrize("command", ["eval", "compare", "collect", "train"])
 def test_help_explains_every_key(command: str) -> None:
-    settings = compose(command, ["policy=beso", "data=x"] if command == "train" else [_required(command)])
+    settings = compose(command, _required(command))
     text = help_text(command)
     for key in settings:
         assert f"  {key}=" in text or f"  {key}." in text
 
 
-def _required(command: str) -> str:
-    return {"eval": "policy=expert", "collect": "output=x"}[command]
+def _required(command: str) -> list[str]:
+    return {"eval": ["policy=expert"], "collect": ["output=x"], "train": ["policy=beso", "data=x"]}.get(command, [])
 
 
 def test_public_api_names_what_is_unknown(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ HOLD = 2.0
 """Seconds for which the goal has to be held without a break (ARNOLD)."""
 HORIZON = 20.0
 """Seconds after which an episode has failed (ARNOLD: 2400 steps of 1/120 s)."""
+HELD_WITHIN = 0.03
+"""Distance in m between tool and grasp pose within which fingers that are closed on something hold the thing."""
 
 
 @dataclass(frozen=True)

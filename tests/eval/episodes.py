@@ -24,6 +24,7 @@ EPISODE = EpisodeResult(
     start=0.0,
     reached=0.5,
     success=True,
+    failure=None,
     length=50,
     latencies=(0.010, 0.012),
     duration=1.0,

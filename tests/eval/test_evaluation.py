@@ -15,6 +15,7 @@ from eval import evaluation
 from eval.evaluation import evaluate
 from eval.protocol import EvaluationConfig
 from robot.errors import TongsError
+from sim.outcome import FAILURES
 
 QUIET = Console(quiet=True)
 
@@ -47,7 +48,8 @@ def test_results_hold_what_is_needed_to_repeat_them(two_processes: Path) -> None
     assert fields["overall"]["successes"] == sum(e["success"] for e in fields["episodes"])
     for task in ("open_drawer", "close_drawer"):
         assert {"successes", "episodes", "success_rate", "interval"} <= set(fields["tasks"][task])
-    assert {"instruction", "goal", "start", "reached", "success", "length"} <= set(fields["episodes"][0])
+        assert list(fields["tasks"][task]["failures"]) == list(FAILURES)
+    assert {"instruction", "goal", "start", "reached", "success", "failure", "length"} <= set(fields["episodes"][0])
     assert fields["versions"]["mujoco"] and fields["machine"]["python"]
     assert fields["timing"]["overall"]["steps_per_second"] > 0
 

@@ -14,7 +14,9 @@ from tests.eval.episodes import episode, results
 
 EPISODES = [
     episode(scene=0, reached=0.52),
-    episode(scene=1, reached=0.1, success=False, instruction="<script>alert('open & shut')</script>"),
+    episode(
+        scene=1, reached=0.1, success=False, failure="dropped", instruction="<script>alert('open & shut')</script>"
+    ),
     episode(scene=0, task="pickup_object", goal=0.3, reached=0.301, instruction="lift the red block"),
 ]
 FILMS = {("open_drawer", 0): b"one", ("open_drawer", 1): b"two"}
@@ -33,7 +35,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data + " "
 
     def count(self, tag: str, kind: str = "") -> int:
         return sum(name == tag and kind in (fields.get("class") or "") for name, fields in self.tags)
@@ -72,6 +74,16 @@ def test_the_numbers_are_those_of_the_results(page: Page) -> None:
     assert "tongs eval policy=random task=open_drawer,pickup_object" in words
 
 
+def test_failures_are_counted_and_named(page: Page) -> None:
+    words = " ".join(page.text.split()).replace("\N{NO-BREAK SPACE}", " ")
+    table = words.partition("Why episodes failed")[2]
+    assert "task failed did not reach did not grasp dropped overshot undershot wrong object timed out" in table
+    assert "Open drawer 1 0 0 1 0 0 0 0" in table
+    assert "Pickup object 0 0 0 0 0 0 0 0" in table
+    assert words.count("goal 50.0 %, reached 10.0 %: dropped") == 1
+    assert "1 dropped 50.0 % 10.0 % <script>alert" in table
+
+
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     write_report(results(*EPISODES, complete=False).to_json(), {}, tmp_path / "report.html")
     assert "interrupted" in (tmp_path / "report.html").read_text()
@@ -86,7 +98,7 @@ def test_a_reached_goal_lies_on_the_diagonal() -> None:
 
 
 def _shown(goal: float, reached: float) -> dict[str, object]:
-    return {"goal": goal, "reached": reached, "success": True, "scene": 0, "instruction": "open"}
+    return {"goal": goal, "reached": reached, "success": True, "failure": None, "scene": 0, "instruction": "open"}
 
 
 def test_quantities() -> None:

@@ -23,13 +23,14 @@ def test_task_statistics_of_three_episodes() -> None:
     episodes = [
         episode(goal=0.5, reached=0.4, length=40),
         episode(goal=0.5, reached=0.52, length=60),
-        episode(goal=0.2, reached=0.8, length=200, success=False),
+        episode(goal=0.2, reached=0.8, length=200, success=False, failure="overshot"),
     ]
     statistics = task_statistics(episodes)
     assert (statistics.successes, statistics.episodes) == (2, 3)
     assert statistics.mean_error == pytest.approx((0.1 + 0.02 + 0.6) / 3)
     assert statistics.median_error == pytest.approx(0.1)
     assert statistics.mean_length == 100
+    assert {label: count for label, count in statistics.failures.items() if count} == {"overshot": 1}
     assert rate(episodes).success_rate == pytest.approx(2 / 3)
 
 
