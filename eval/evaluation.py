@@ -19,6 +19,7 @@ from eval.protocol import EvaluationConfig
 from eval.report import write_report
 from eval.results import Results, in_order, write_json
 from robot.errors import TongsError
+from sim.engines import require_engine
 from sim.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ def evaluate(config: EvaluationConfig, console: Console | None = None) -> Result
     Ctrl-C ends the run; what is finished is written and returned with `complete=False`.
 
     Raises:
-        TongsError: bad settings or a policy that does not fit. Episodes finished before are in `results.json`.
+        TongsError: bad settings, an engine that is not installed, or a policy that does not fit. Episodes finished
+            before are in `results.json`.
         KeyboardInterrupt: Ctrl-C before the first episode ended.
     """
     choose_policy(config.policy)
+    require_engine(config.engine)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     units = {task: TASKS[task].unit for task in config.tasks}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robot.errors import TongsError, unknown
+from sim.engines import DEFAULT, ENGINES
 from sim.language import Wording
 from sim.scenes import SPLITS, VARIANTS, WORDINGS
 from sim.tasks import TASKS
@@ -26,6 +27,7 @@ class EvaluationConfig:
         split: "train", "val" or "test".
         variant: "original", or the instruction of the distractor ("other_target") or another goal ("other_goal").
         wording: "seen" or "unseen" instruction templates.
+        engine: physics engine, "mujoco" or "bullet".
         execute: actions of a chunk that are followed before the policy is asked again.
         sampling: sampling settings of the policy that differ from its checkpoint's, such as {"steps": 10}.
         image_size: side in pixels of the square images that the cameras render.
@@ -42,6 +44,7 @@ class EvaluationConfig:
     split: str = "test"
     variant: str = "original"
     wording: Wording = "seen"
+    engine: str = DEFAULT
     execute: int = 4
     sampling: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 128
@@ -57,6 +60,7 @@ class EvaluationConfig:
             ("split", self.split, SPLITS),
             ("variant", self.variant, VARIANTS),
             ("wording", self.wording, WORDINGS),
+            ("engine", self.engine, ENGINES),
             ("quality", self.quality, QUALITIES),
         ):
             if given not in known:
@@ -79,6 +83,7 @@ class EvaluationConfig:
             "scenes": f"{self.scenes[0]}:{self.scenes[1]}",
             "variant": self.variant,
             "wording": self.wording,
+            "engine": self.engine,
             "execute": self.execute,
             "image_size": self.image_size,
             "quality": self.quality,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,14 @@ PACKAGES = (
     "pyarrow",
     "av",
 )
+OPTIONAL = ("pybullet",)
+"""Packages that change a result only where their part of the program is used."""
 
 
-def package_versions() -> dict[str, str | None]:
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str | None]:
     """Versions of the packages that can change a result; None for one that is not installed."""
     versions: dict[str, str | None] = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -60,9 +64,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def checkpoint_record(folder: Path) -> dict[str, Any]:
-    """The path of a checkpoint and the SHA-256 of its weights."""
+    """The path of a checkpoint, the SHA-256 of its weights, and the robots whose data it was trained on."""
     digest = hashlib.sha256()
     with (folder / "model.safetensors").open("rb") as weights:
         while block := weights.read(1 << 20):
             digest.update(block)
-    return {"path": str(folder), "sha256": digest.hexdigest()}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {"path": str(folder), "sha256": digest.hexdigest(), "trained_on": config.get("trained_on", [])}
