@@ -76,3 +76,12 @@ def test_a_finished_run_is_not_overwritten(trained: Path, capsys: pytest.Capture
     words = [f"data={trained / 'data'}", "train.steps=4", f"output={trained / 'run'}", *SMALL]
     assert tongs.main(["train", *words]) == 2
     assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_dataset_says_its_engine_and_takes_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pybullet")
+    words = ["task=open_drawer", "processes=1", "images=false", f"output={tmp_path}"]
+    assert tongs.main(["collect", "engine=bullet", "episodes=1", *words]) == 0
+    assert json.loads((tmp_path / "open_drawer/meta/info.json").read_text())["robot_type"] == "panda_bullet"
+    assert tongs.main(["collect", "engine=mujoco", "episodes=2", *words]) == 2
+    assert "panda_bullet" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import weakref
 from importlib import import_module
 from typing import Any
 
@@ -24,10 +25,11 @@ pybullet = _import_quietly()
 
 
 class Client:
-    """PyBullet's functions, all speaking to one simulation of their own."""
+    """PyBullet's functions, all for one simulation of its own, which ends with `close` or with this object."""
 
     def __init__(self) -> None:
         self.number = pybullet.connect(pybullet.DIRECT)
+        self.close = weakref.finalize(self, pybullet.disconnect, physicsClientId=self.number)
 
     def __getattr__(self, name: str) -> Any:
         function = functools.partial(getattr(pybullet, name), physicsClientId=self.number)

@@ -53,7 +53,8 @@ def _add_link(robot: ElementTree.Element, body: Body, folder: Path) -> None:
 
 
 def _add_inertial(link: ElementTree.Element, body: Body) -> None:
-    """The armature of a slide moves along it like mass, and is added to the body's."""
+    """The armature of a slide moves along it like mass, and is added to the body's. URDF has no word for that of a
+    hinge; the arm's hinges are driven by velocity constraints, which do not feel it."""
     inertia = inertia_of(body)
     armature = body.joint.armature if body.joint is not None and body.joint.kind == "slide" else 0.0
     inertial = ElementTree.SubElement(link, "inertial")
