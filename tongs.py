@@ -162,7 +162,7 @@ def _train(words: Sequence[str]) -> int:
 
     settings = compose("train", words)
     from train.configuration import TrainConfig
-    from train.run import DataSettings, build_beso, continue_beso, open_windows
+    from train.run import DataSettings, build_beso, continue_beso, open_windows, robot_types
     from train.trainer import Trainer
 
     config = TrainConfig(**settings["train"])
@@ -175,6 +175,7 @@ def _train(words: Sequence[str]) -> int:
         policy = continue_beso(settings["start_from"], windows_train, settings["image_size"])
     else:
         policy = build_beso(settings["policy"], windows_train, settings["image_size"])
+    policy.trained_on = tuple(sorted({*policy.trained_on, *robot_types(data)}))
     folder = Path(settings["output"] or _dated_folder("train", "beso"))
     play = _closed_loop(settings["evaluation"], folder)
     Trainer(policy, windows_train, windows_heldout, config, folder, play).train(settings["resume"])

@@ -3,7 +3,8 @@
     taskset -c 0 python benchmarks/simulation.py
 
 Both at the same control rate, image size and number of cameras (needs the extra `robosuite`). Each side is measured in
-turn several times; the medians and their ratio are printed, since machines drift.
+turn several times; the medians and their ratio are printed, since machines drift. Then the same steps of ours in
+PyBullet, if the extra `bullet` is installed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from statistics import median
 
 import numpy as np
@@ -21,12 +23,12 @@ from robot.interface import EE_DELTA
 SIZE = 128
 
 
-def ours(task: str, cameras: int) -> Callable[[int], float]:
+def ours(task: str, cameras: int, engine: str = "mujoco") -> Callable[[int], float]:
     """Steps per second of a world under small random motions."""
     from sim.world import World
 
     names = ("front", "wrist")[:cameras]
-    world = World(task, dict.fromkeys(names, (SIZE, SIZE)))
+    world = World(task, dict.fromkeys(names, (SIZE, SIZE)), engine=engine)
     rng = np.random.default_rng(0)
 
     def measure(steps: int) -> float:
@@ -89,6 +91,14 @@ def main() -> None:
         mine, theirs = (median(column) for column in zip(*rounds, strict=True))
         ratio = median(a / b for a, b in rounds)
         print(f"{cameras:7} | {mine:12.0f} | {theirs:17.1f} | {ratio:5.1f}")
+    if find_spec("pybullet") is None:
+        print("engine=bullet is not installed")
+        return
+    for cameras in (0, 2):
+        measure = ours(arguments.task, cameras, "bullet")
+        measure(20)  # warm-up
+        rate = median(measure(100) for _ in range(arguments.rounds))
+        print(f"engine=bullet, {cameras} cameras: {rate:.0f} steps/s")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from eval.protocol import EvaluationConfig
 from eval.report import write_report
 from eval.results import Results, in_order, write_json
 from robot.errors import TongsError
+from sim.engines import require_engine
 from sim.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ def evaluate(config: EvaluationConfig, console: Console | None = None) -> Result
     that ran through, apart from "timing" and "machine", and from "commit" if the code changed.
 
     Raises:
-        TongsError: bad settings, a policy that does not fit, or an output folder that holds another evaluation.
-            Episodes finished before are in `results.json`.
+        TongsError: bad settings, an engine that is not installed, a policy that does not fit, or an output folder that
+            holds another evaluation. Episodes finished before are in `results.json`.
         KeyboardInterrupt: Ctrl-C before the first episode ended.
     """
     choose_policy(config.policy)
+    require_engine(config.engine)
     output, console = Path(config.output), console or Console()
     output.mkdir(parents=True, exist_ok=True)
     with Journal(config) as journal:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robot.errors import TongsError, unknown
+from sim.engines import DEFAULT, ENGINES
 from sim.language import Wording
 from sim.scenes import VARIANTS, WORDINGS
 from sim.splits import find_split
@@ -27,6 +28,7 @@ class EvaluationConfig:
         split: a name from `sim.splits.SPLITS`, such as "test", "novel_object" or "perturbed:0.8".
         variant: "original", or the instruction of the distractor ("other_target") or another goal ("other_goal").
         wording: "seen" or "unseen" instruction templates.
+        engine: physics engine, "mujoco" or "bullet".
         execute: actions of a chunk that are followed before the policy is asked again.
         sampling: sampling settings of the policy that differ from its checkpoint's, such as {"steps": 10}.
         image_size: side in pixels of the square images that the cameras render.
@@ -44,6 +46,7 @@ class EvaluationConfig:
     split: str = "test"
     variant: str = "original"
     wording: Wording = "seen"
+    engine: str = DEFAULT
     execute: int = 4
     sampling: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 128
@@ -60,6 +63,7 @@ class EvaluationConfig:
         for kind, given, known in (
             ("variant", self.variant, VARIANTS),
             ("wording", self.wording, WORDINGS),
+            ("engine", self.engine, ENGINES),
             ("quality", self.quality, QUALITIES),
         ):
             if given not in known:
@@ -84,6 +88,7 @@ class EvaluationConfig:
             "scenes": f"{self.scenes[0]}:{self.scenes[1]}",
             "variant": self.variant,
             "wording": self.wording,
+            "engine": self.engine,
             "execute": self.execute,
             "image_size": self.image_size,
             "quality": self.quality,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,14 @@ PACKAGES = (
 )
 CHECKPOINT_FILES = ("config.json", "model.safetensors", "statistics.json")
 """The files of a checkpoint that decide what its policy does."""
+OPTIONAL = ("pybullet",)
+"""Packages that change a result only where their part of the program is used."""
 
 
-def package_versions() -> dict[str, str | None]:
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str | None]:
     """Versions of the packages that can change a result; None for one that is not installed."""
     versions: dict[str, str | None] = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -62,8 +66,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def checkpoint_record(folder: Path) -> dict[str, Any]:
-    """The path of a checkpoint and the SHA-256 of its weights."""
-    return {"path": str(folder), "sha256": file_hash(folder / "model.safetensors")}
+    """The path of a checkpoint, the SHA-256 of its weights, and the robots whose data it was trained on."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    weights = file_hash(folder / "model.safetensors")
+    return {"path": str(folder), "sha256": weights, "trained_on": config.get("trained_on", [])}
 
 
 def file_hash(path: Path) -> str | None:

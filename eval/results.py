@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.policies import choose_policy
 from eval.protocol import EvaluationConfig
-from eval.provenance import checkpoint_record, machine, package_versions
+from eval.provenance import OPTIONAL, PACKAGES, checkpoint_record, machine, package_versions
 from eval.statistics import Rate, TaskStatistics, Timing, rate, task_statistics, timing
 from sim.tasks import TASKS
 
@@ -82,7 +82,7 @@ class Results:
             },
             "episodes": [_episode(episode) for episode in self.episodes],
             "machine": machine(),
-            "versions": package_versions(),
+            "versions": package_versions((*PACKAGES, *OPTIONAL)),
             "commit": self.commit,
         }
 
@@ -94,6 +94,7 @@ class Results:
             "scenes": list(config.scenes),
             "variant": config.variant,
             "wording": config.wording,
+            "engine": config.engine,
             "execute": config.execute,
             "control_rate_hz": self.policy.spec["action_space"]["rate"],
             "image_size": config.image_size,

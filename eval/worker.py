@@ -56,7 +56,8 @@ class Worker:
 
             names = self._learned.spec.cameras if self._learned else {}
             size = (self._config.image_size, self._config.image_size)
-            self._worlds[task] = World(task, cameras={name: size for name in names}, quality=self._config.quality)
+            cameras = dict.fromkeys(names, size)
+            self._worlds[task] = World(task, cameras, self._config.quality, self._config.engine)
         return self._worlds[task]
 
     def policy(self, task: str) -> Policy:

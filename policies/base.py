@@ -53,6 +53,7 @@ class PolicyModule(nn.Module):
         self.statistics = plain(statistics)
         self.window = window
         self._spec = spec
+        self.trained_on: tuple[str, ...] = ()  # see `Checkpoint`
         self.robot_state_names: tuple[str, ...] | None = None
         self._state_columns: NDArray[np.intp] | None = None
         self._generator: torch.Generator | None = None
@@ -194,7 +195,8 @@ class PolicyModule(nn.Module):
 
     def save(self, folder: Path | str, card: str | None = None) -> None:
         """Write a checkpoint folder, whole or not at all; `card` is the text of its model card."""
-        checkpoint = Checkpoint(self.family, asdict(self.config), self.spec, self.statistics, self.state_dict())
+        weights, config = self.state_dict(), asdict(self.config)
+        checkpoint = Checkpoint(self.family, config, self.spec, self.statistics, weights, self.trained_on)
         write_checkpoint(Path(folder), checkpoint, card if card is not None else self._minimal_card())
 
     def _minimal_card(self) -> str:
@@ -222,6 +224,7 @@ class PolicyModule(nn.Module):
         policy = cls(config, checkpoint.spec, checkpoint.statistics)  # type: ignore[call-arg]
         require_same_weights(policy.state_dict(), checkpoint.weights, str(folder))
         policy.load_state_dict(dict(checkpoint.weights))
+        policy.trained_on = checkpoint.trained_on
         return policy.eval()
 
 

@@ -31,6 +31,8 @@ class Checkpoint:
         spec: what the policy needs and gives.
         statistics: of the training data, for normalisation.
         weights: the trained parameters by name.
+        trained_on: the robots whose data it learned from, by the `robot_type` of the datasets such as "panda_mujoco";
+            empty where that was not recorded.
     """
 
     policy: str
@@ -38,6 +40,7 @@ class Checkpoint:
     spec: PolicySpec
     statistics: Statistics
     weights: Mapping[str, Tensor]
+    trained_on: tuple[str, ...] = ()
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, card: str) -> None:
@@ -53,6 +56,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, card: str) -> None:
     header = {
         "format_version": FORMAT_VERSION,
         "policy": checkpoint.policy,
+        "trained_on": checkpoint.trained_on,
         "config": checkpoint.config,
         "spec": checkpoint.spec.to_json(),
     }
@@ -127,7 +131,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         spec = PolicySpec.from_json(header["spec"])
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise TongsError(f"the spec in {folder / CONFIG} is damaged: {error!r}") from error
-    return Checkpoint(header["policy"], header["config"], spec, _read_json(folder, STATISTICS), weights)
+    trained_on = tuple(header.get("trained_on", ()))  # the first checkpoints do not say
+    return Checkpoint(header["policy"], header["config"], spec, _read_json(folder, STATISTICS), weights, trained_on)
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

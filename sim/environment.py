@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from robot.interface import EE_DELTA, Observation
+from sim.engines import DEFAULT
 from sim.world import CAMERA_SIZE, STATE_NAMES, World
 
 _LETTERS = "".join(chr(code) for code in range(32, 127)) + "°"
@@ -26,6 +27,7 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
         task: name of the task.
         split: which scenes.
         cameras: {name: (H, W)}; none for state only.
+        engine: physics engine, "mujoco" or "bullet".
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": round(EE_DELTA.rate)}
@@ -36,8 +38,9 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
         split: str = "train",
         cameras: dict[str, tuple[int, int]] | None = None,
         render_mode: str | None = None,
+        engine: str = DEFAULT,
     ) -> None:
-        self.world = World(task, cameras)
+        self.world = World(task, cameras, engine=engine)
         self.render_mode = render_mode
         self._split = split
         pictures = {name: spaces.Box(0, 255, (*size, 3), np.uint8) for name, size in self.world.spec.cameras.items()}

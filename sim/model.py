@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from robot.description import Body, Colour, Geom, Vector
 
 
@@ -24,6 +27,14 @@ class Camera:
     target: Vector = (0.0, 0.0, 0.0)
     mount: str = ""
     fovy: float = 45.0
+
+    def rotation(self) -> NDArray[np.float64]:
+        """(3, 3) of a fixed camera: x right and y up in its picture, z away from what it sees."""
+        away = np.subtract(self.position, self.target)
+        z = away / np.linalg.norm(away)
+        x = np.cross((0.0, 0.0, 1.0), z)
+        x /= np.linalg.norm(x)
+        return np.stack([x, np.cross(z, x), z], axis=1)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from robot.errors import ContractError, TongsError, unknown
 from robot.interface import EE_DELTA, Observation, RobotSpec, SceneObject
 from robot.kinematics import ArmKinematics
 from robot.skills import POSE_STATE, Pose
-from sim.engines.mujoco import MujocoEngine
+from sim.engines import DEFAULT, make_engine
 from sim.language import Wording
 from sim.model import CAMERAS, WorldModel
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
@@ -73,9 +73,21 @@ class World:
     An action moves the *commanded* pose, which is kept within 5 cm and 20 degrees of the measured one and inside the
     workspace; inverse kinematics gives joint targets within the joint limits and speeds, reached along a straight line
     in joint space over the control period. The goal is checked at every physics step.
+
+    Args:
+        task: its name.
+        cameras: {name: (height, width)}; both by default, none for state only.
+        quality: `fast` or `presentation` pictures.
+        engine: `mujoco` or `bullet`.
     """
 
-    def __init__(self, task: str, cameras: Mapping[str, tuple[int, int]] | None = None, quality: str = "fast") -> None:
+    def __init__(
+        self,
+        task: str,
+        cameras: Mapping[str, tuple[int, int]] | None = None,
+        quality: str = "fast",
+        engine: str = DEFAULT,
+    ) -> None:
         self.task = find_task(task)
         known = [camera.name for camera in CAMERAS]
         self._cameras = dict.fromkeys(known, CAMERA_SIZE) if cameras is None else dict(cameras)
@@ -83,7 +95,7 @@ class World:
             if camera not in known:
                 raise unknown("camera", camera, known)
         self.spec = RobotSpec(self._cameras, STATE_NAMES, EE_DELTA)
-        self.engine = MujocoEngine(quality)
+        self.engine = make_engine(engine, quality)
         self._kinematics = ArmKinematics()
         self._period = 1.0 / EE_DELTA.rate
         self._substeps = round(self._period / self.engine.timestep)

@@ -49,10 +49,21 @@ def test_the_checkpoint_is_evaluated(trained: Path) -> None:
     assert (trained / "eval/report.html").stat().st_size > 1000
 
 
+def test_a_checkpoint_says_where_it_was_trained_and_plays_in_another_engine(trained: Path) -> None:
+    pytest.importorskip("pybullet")
+    words = [f"policy={trained / 'run/last'}", "task=open_drawer", "episodes=1", "processes=1", "engine=bullet"]
+    assert tongs.main(["eval", *words, f"output={trained / 'transfer'}"]) == 0
+    results = json.loads((trained / "transfer/results.json").read_text())
+    assert results["policy"]["checkpoint"]["trained_on"] == ["panda_mujoco"]
+    assert results["protocol"]["engine"] == "bullet" and results["versions"]["pybullet"]
+    assert "Trained on panda_mujoco: a transfer to another engine." in (trained / "transfer/report.html").read_text()
+
+
 def test_training_goes_on_from_a_checkpoint(trained: Path) -> None:
     words = [f"data={trained / 'data'}", "train.steps=2", f"start_from={trained / 'run/last'}", *SMALL]
     assert tongs.main(["train", *words, f"output={trained / 'more'}"]) == 0
     assert (trained / "more/last/model.safetensors").is_file()
+    assert json.loads((trained / "more/last/config.json").read_text())["trained_on"] == ["panda_mujoco"]
 
 
 def test_going_on_with_another_horizon_is_one_sentence(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,3 +76,12 @@ def test_a_finished_run_is_not_overwritten(trained: Path, capsys: pytest.Capture
     words = [f"data={trained / 'data'}", "train.steps=4", f"output={trained / 'run'}", *SMALL]
     assert tongs.main(["train", *words]) == 2
     assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_dataset_says_its_engine_and_takes_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pybullet")
+    words = ["task=open_drawer", "processes=1", "images=false", f"output={tmp_path}"]
+    assert tongs.main(["collect", "engine=bullet", "episodes=1", *words]) == 0
+    assert json.loads((tmp_path / "open_drawer/meta/info.json").read_text())["robot_type"] == "panda_bullet"
+    assert tongs.main(["collect", "engine=mujoco", "episodes=2", *words]) == 2
+    assert "panda_bullet" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from data.video import encode_video
 from data.writer import DatasetWriter
 from robot.errors import TongsError
 from robot.interface import EE_DELTA, Policy
+from sim.engines import DEFAULT, require_engine
 from sim.expert import ScriptedExpert
 from sim.perturbation import disturb
 from sim.play import PLAY_SECONDS, Play
@@ -46,6 +47,7 @@ class CollectConfig:
         play: record play without a goal or an instruction instead of demonstrations.
         images: record the cameras.
         quality: rendering, `fast` or `presentation`.
+        engine: physics engine, `mujoco` or `bullet`.
     """
 
     task: Sequence[str]
@@ -56,6 +58,7 @@ class CollectConfig:
     perturb: float = 0.0
     play: bool = False
     quality: str = "fast"
+    engine: str = DEFAULT
     images: bool = True
     processes: int = 2
 
@@ -76,6 +79,7 @@ def collect(config: CollectConfig) -> list[Path]:
     """
     for name in config.task:
         find_task(name)
+    require_engine(config.engine)
     if config.episodes < 1 or config.processes < 1:
         raise TongsError(f"episodes and processes must be at least 1, got {config.episodes} and {config.processes}")
     return [_collect_task(config, name) for name in config.task]
@@ -98,7 +102,8 @@ def _collect_task(config: CollectConfig, task: str) -> Path:
         TextColumn("{task.fields[failed]} failed"),
         TimeRemainingColumn(),
     )
-    with DatasetWriter(folder, round(EE_DELTA.rate), features, "panda_mujoco") as writer, bar, _scratch() as scratch:
+    robot_type = f"panda_{config.engine}"
+    with DatasetWriter(folder, round(EE_DELTA.rate), features, robot_type) as writer, bar, _scratch() as scratch:
         shown = bar.add_task(task, total=config.episodes, completed=writer.episodes, failed=0)
         failed = 0
         for demonstration in _demonstrations(config, task, scene, config.episodes - writer.episodes, scratch):
@@ -146,7 +151,7 @@ _WORKER: dict[str, object] = {}
 
 
 def _start_worker(config: CollectConfig, task: str, scratch: str) -> None:
-    world = World(task, _CAMERAS if config.images else {}, config.quality)
+    world = World(task, _CAMERAS if config.images else {}, config.quality, config.engine)
     _WORKER.update(config=config, world=world, scratch=Path(scratch))
 
 

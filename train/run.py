@@ -12,6 +12,7 @@ import numpy as np
 from data import layout
 from data.cache import EpisodeCache, open_cache
 from data.features import ACTION, ENVIRONMENT_STATE, STATE
+from data.reader import read_info
 from data.windows import Windows
 from policies.configuration import configuration
 from robot.errors import TongsError
@@ -65,6 +66,11 @@ def find_datasets(folders: Sequence[str]) -> list[Path]:
             raise TongsError(f"{name} holds no dataset (a dataset has a {layout.INFO})")
         found += datasets
     return found
+
+
+def robot_types(folders: Sequence[str]) -> set[str]:
+    """The `robot_type` of every dataset among the folders, such as "panda_mujoco"."""
+    return {str(read_info(folder)["robot_type"]) for folder in find_datasets(folders)}
 
 
 def open_windows(settings: DataSettings) -> tuple[Windows, Windows]:

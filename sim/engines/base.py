@@ -53,6 +53,9 @@ class Engine(Protocol):
         """Positions (N, 3) of several bodies; cheap enough for every physics step."""
         ...
 
+    def set_pose(self, body: str, position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> None:
+        """Put a free body somewhere, at rest; position (3,) and quaternion (4,) w, x, y, z."""
+
     def height(self, body: str) -> float:
         """z of a body's origin; what is asked at every physics step has to be cheap."""
         ...
@@ -66,10 +69,14 @@ class Engine(Protocol):
         ...
 
     def state(self) -> NDArray[np.float64]:
-        """Everything that determines the future, as one vector."""
+        """Everything that is seen of the world and wanted of its servos, as one vector.
+
+        In MuJoCo it also determines the future to the last bit; in PyBullet it does not (see its `set_state`).
+        """
         ...
 
-    def set_state(self, state: NDArray[np.float64]) -> None: ...
+    def set_state(self, state: NDArray[np.float64]) -> None:
+        """Go back to a state of the same loaded world."""
 
     def snapshot(self) -> object:
         """A copy of everything, from which `restore` goes on exactly as if nothing had happened."""
@@ -86,4 +93,5 @@ class Engine(Protocol):
         """(height, width, 3) RGB."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what the engine holds outside of Python; it is not used afterwards."""

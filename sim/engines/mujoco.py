@@ -89,6 +89,12 @@ class MujocoEngine:
             self._groups[bodies] = np.array([self._bodies[body] for body in bodies])
         return self.data.xpos[self._groups[bodies]]
 
+    def set_pose(self, body: str, position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> None:
+        joint = self.data.joint(int(self.model.body_jntadr[self._bodies[body]]))
+        joint.qpos[:] = np.concatenate([position, quaternion])
+        joint.qvel[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
     def height(self, body: str) -> float:
         return float(self.data.xpos[self._bodies[body], 2])
 
@@ -189,11 +195,7 @@ def _add_camera(spec: mujoco.MjSpec, camera: Camera) -> None:
         site = spec.site(camera.mount)
         site.parent.add_camera(name=camera.name, pos=site.pos, quat=site.quat, fovy=camera.fovy)
         return
-    away = np.subtract(camera.position, camera.target)
-    z = away / np.linalg.norm(away)
-    x = np.cross((0.0, 0.0, 1.0), z)
-    x /= np.linalg.norm(x)
-    rotation = Rotation.from_matrix(np.stack([x, np.cross(z, x), z], axis=1))
+    rotation = Rotation.from_matrix(camera.rotation())
     spec.worldbody.add_camera(
         name=camera.name, pos=camera.position, quat=rotation.as_quat(scalar_first=True), fovy=camera.fovy
     )

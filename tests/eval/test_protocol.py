@@ -51,6 +51,7 @@ def test_refused_scenes(scenes: str | None, episodes: Any, said: str) -> None:
         ("split", "tset", "unknown split 'tset'.*test"),
         ("variant", "other", "other_target"),
         ("wording", "new", "unseen"),
+        ("engine", "ode", "unknown engine 'ode'.*bullet, mujoco"),
         ("quality", "best", "presentation"),
         ("processes", 0, "processes.*at least 1, got 0"),
         ("execute", "8", "execute.*'8'"),
@@ -65,6 +66,7 @@ def test_refused_settings(setting: str, value: Any, said: str) -> None:
 def test_the_command_repeats_the_evaluation() -> None:
     """The words that a report gives, read as a user's, make the same protocol."""
     protocol = {"split": "val", "variant": "other_goal", "wording": "unseen", "execute": 6, "sampling": {"steps": 5}}
+    protocol["engine"] = "bullet"
     config = EvaluationConfig("a folder/best", ("open_drawer", "close_drawer"), (200, 300), "x", **protocol)
     settings = compose("eval", shlex.split(config.command)[2:])
     again = EvaluationConfig(

@@ -30,13 +30,22 @@ def edit(file: Path, **changes: object) -> None:
 def test_round_trip_gives_the_same_actions_bit_for_bit(tmp_path: Path) -> None:
     policy = small.policy().eval()
     policy.sampling = replace(policy.sampling, steps=5, sampler="heun")
+    policy.trained_on = ("panda_bullet", "panda_mujoco")
     policy.save(tmp_path / "policy", card="# Mine\n")
     loaded = load_policy(tmp_path / "policy")
     assert isinstance(loaded, Beso) and not loaded.training
     assert loaded.spec == policy.spec and loaded.config == policy.config and loaded.statistics == policy.statistics
     actions = [each.predict(small.batch(), torch.Generator().manual_seed(3)) for each in (policy, loaded)]
     assert torch.equal(*actions)
+    assert loaded.trained_on == policy.trained_on
     assert (tmp_path / "policy" / "README.md").read_text() == "# Mine\n"
+
+
+def test_a_checkpoint_from_before_it_said_where_it_was_trained_still_loads(folder: Path) -> None:
+    header = json.loads((folder / "config.json").read_text())
+    del header["trained_on"]
+    (folder / "config.json").write_text(json.dumps(header))
+    assert load_policy(folder).trained_on == ()
 
 
 def test_a_folder_holds_four_files_and_no_text_encoder(folder: Path) -> None:

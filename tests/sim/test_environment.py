@@ -1,5 +1,6 @@
 """The gymnasium face of the tasks."""
 
+import importlib
 import warnings
 
 import gymnasium
@@ -49,3 +50,12 @@ def test_vectorised_over_processes():
     observations, rewards, *_ = environments.step(np.tile(np.float32([0, 0, 0, 0, 0, 0, 1]), (2, 1)))
     assert rewards.shape == (2,)
     environments.close()
+
+
+def test_the_engine_can_be_chosen():
+    pytest.importorskip("pybullet")
+    environment = gymnasium.make("tongs/OpenDrawer-v0", cameras={"wrist": (32, 32)}, engine="bullet")
+    observation, _ = environment.reset(seed=1)
+    assert isinstance(environment.unwrapped.world.engine, importlib.import_module("sim.engines.bullet").BulletEngine)
+    assert observation["wrist"].std() > 5
+    environment.close()

@@ -8,6 +8,9 @@ from scipy.spatial.transform import Rotation
 from robot import panda
 from robot.errors import ContractError, TongsError
 from robot.interface import Robot, Scene
+from sim import engines
+from sim.engines import ENGINES
+from sim.engines.mujoco import MujocoEngine
 from sim.expert import ScriptedExpert
 from sim.objects import DOOR_TRAVEL, DRAWER_TRAVEL
 from sim.tasks import TASKS
@@ -15,9 +18,11 @@ from sim.world import ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
 from tests.conformance import check_robot
 
 
-@pytest.fixture(scope="module")
-def world():
-    world = World("pickup_object", cameras={})
+@pytest.fixture(scope="module", params=ENGINES)
+def world(request):
+    if request.param == "bullet":
+        pytest.importorskip("pybullet")
+    world = World("pickup_object", cameras={}, engine=request.param)
     yield world
     world.close()
 
@@ -74,7 +79,8 @@ def test_a_grasp_is_only_friction(world):
     expert = ScriptedExpert(world)
     while not world.success:
         world.execute(expert.act(world.observe()).actions[0])
-    assert set(world.engine.model.eq_type) == {mujoco.mjtEq.mjEQ_JOINT}  # the two fingers' common spindle
+    if isinstance(world.engine, MujocoEngine):  # the only constraint is the two fingers' common spindle
+        assert set(world.engine.model.eq_type) == {mujoco.mjtEq.mjEQ_JOINT}
     for _ in range(10):
         world.execute(action())
     assert world.value < 0.02
@@ -146,9 +152,7 @@ def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
             np.testing.assert_allclose(way[3:], (after.rotation * before.rotation.inv()).as_rotvec(), atol=1e-6)
         else:
             turned = Rotation.from_rotvec(way[3:]) * Rotation.from_quat(quaternion, scalar_first=True)
-            pose = np.concatenate([position + way[:3], turned.as_quat(scalar_first=True)])
-            world.engine.data.joint(body).qpos[:] = pose
-            mujoco.mj_forward(world.engine.model, world.engine.data)
+            world.engine.set_pose(body, position + way[:3], turned.as_quat(scalar_first=True))
         assert world.value == pytest.approx(world.goal, abs=1e-4 * world.task.scale)
     world.close()
 
@@ -158,6 +162,8 @@ def test_unknown_names_are_one_sentence():
         World("fly")
     with pytest.raises(TongsError, match=r"unknown camera 'side'.*front, wrist"):
         World("open_drawer", {"side": (64, 64)})
+    with pytest.raises(TongsError, match=r"unknown engine 'ode'.*bullet, mujoco"):
+        World("open_drawer", engine="ode")
     world = World("open_drawer", {})
     with pytest.raises(TongsError, match="call reset"):
         world.observe()
@@ -165,3 +171,9 @@ def test_unknown_names_are_one_sentence():
         world.reset("test", 0, wording="rude")  # type: ignore[arg-type]
     with pytest.raises(TongsError, match="unknown variant 'twice'"):
         world.reset("test", 0, variant="twice")
+
+
+def test_an_engine_that_is_not_installed_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(TongsError, match=r"needs PyBullet.*pip install 'tongs\[bullet\]'"):
+        World("open_drawer", engine="bullet")
