@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from sim.model import WorldModel
 
 
+OTHER_SCENE = "a snapshot can only be restored in the scene it was taken in; reset loads a new one"
+
+
 class Engine(Protocol):
     """One arm and some bodies under gravity. Angles in rad, lengths in m, all poses in the base frame."""
 
@@ -79,11 +82,12 @@ class Engine(Protocol):
         """Go back to a state of the same loaded world."""
 
     def snapshot(self) -> object:
-        """A copy of everything, from which `restore` goes on exactly as if nothing had happened."""
+        """A copy of everything, from which `restore` goes on: in MuJoCo to the last bit as if nothing had happened, in
+        PyBullet as after `set_state`."""
         ...
 
     def restore(self, snapshot: object) -> None:
-        """Go back to a snapshot of the same loaded world."""
+        """Go back to a snapshot of the same loaded world. Raises TongsError for one of another."""
 
     def jacobian(self) -> NDArray[np.float64]:
         """(6, 7) translation over rotation, of the tool centre point."""

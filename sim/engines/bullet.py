@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot import panda
-from robot.errors import unknown
+from robot.errors import TongsError, unknown
+from sim.engines.base import OTHER_SCENE
 from sim.engines.bullet_bodies import Link, Multibody, Transform, add_body, compose, sites, transform, xyzw
 from sim.engines.bullet_camera import draw
 from sim.engines.bullet_client import Client, pybullet
@@ -43,10 +44,12 @@ class BulletEngine:
         self._client = Client()
         self._files = tempfile.TemporaryDirectory(prefix="tongs-bullet-")
         self._sites = sites(panda.panda())
+        self._loaded = 0
 
     def load(self, model: WorldModel) -> None:
         client, folder = self._client, Path(self._files.name)
         client.resetSimulation()
+        self._loaded += 1
         client.setPhysicsEngineParameter(
             fixedTimeStep=TIMESTEP / SUBSTEPS, numSolverIterations=50, deterministicOverlappingPairs=1
         )
@@ -59,6 +62,7 @@ class BulletEngine:
             self._links |= multibody.links
             self._joints |= {name: (multibody.number, index) for name, index in multibody.joints.items()}
         self._cameras = {camera.name: camera for camera in model.cameras}
+        self._light = model.light
         self._arm, self._servos = arm.number, [arm.joints[name] for name in (*panda.JOINTS, *panda.FINGERS)]
         self._couple_fingers()
         self._time = 0.0
@@ -139,6 +143,9 @@ class BulletEngine:
         self._client.resetBasePositionAndOrientation(link.multibody, centre.tolist(), quaternion.tolist())
         self._client.resetBaseVelocity(link.multibody, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
+    def positions(self, bodies: tuple[str, ...]) -> NDArray[np.float64]:
+        return np.array([self._transform(body)[0] for body in bodies])
+
     def _transform(self, body: str) -> Transform:
         """Where a body's own frame is; of a root, PyBullet tells the centre of mass."""
         link = self._links[body]
@@ -194,6 +201,14 @@ class BulletEngine:
                 self._client.resetJointState(multibody.number, joint, *take(2))
         self._command(targets[:7], targets[_MOVING : _MOVING + 7], targets[7])
 
+    def snapshot(self) -> tuple[int, NDArray[np.float64]]:
+        return self._loaded, self.state()
+
+    def restore(self, snapshot: object) -> None:
+        if not isinstance(snapshot, tuple) or snapshot[0] != self._loaded:
+            raise TongsError(OTHER_SCENE)
+        self.set_state(snapshot[1])
+
     def jacobian(self) -> NDArray[np.float64]:
         body, (point, _) = self._sites[panda.TCP]
         link = self._links[body]
@@ -205,7 +220,7 @@ class BulletEngine:
     def render(self, camera: str, height: int, width: int) -> NDArray[np.uint8]:
         view = self._cameras[camera]
         pose = self._site(view.mount) if view.mount else (np.array(view.position), view.rotation())
-        return draw(self._client, pose, view.fovy, height, width, self._shadow)
+        return draw(self._client, pose, view.fovy, self._light, height, width, self._shadow)
 
     def close(self) -> None:
         self._client.close()

@@ -9,22 +9,25 @@ from numpy.typing import NDArray
 
 from sim.engines.bullet_bodies import Transform
 from sim.engines.bullet_client import Client, pybullet
+from sim.model import Light
 
 _NEAR, _FAR = 0.01, 6.0
 _NOTHING = 0.9999
 """Depth at which a pixel shows nothing; the floor ends before."""
-# the lights of sim/engines/mujoco.py: one from above, one from the camera, and what is everywhere
-_LAMP = 0.55 * np.array([-0.12, -0.42, 0.9]) / np.linalg.norm([-0.12, -0.42, 0.9])
-_HEADLIGHT, _AMBIENT = 0.28, 0.42
+_HEADLIGHT = 0.28
+"""Brightness of the light that comes from the camera in sim/engines/mujoco.py."""
 
 
-def draw(client: Client, pose: Transform, fovy: float, height: int, width: int, shadow: bool) -> NDArray[np.uint8]:
+def draw(
+    client: Client, pose: Transform, fovy: float, lamp: Light, height: int, width: int, shadow: bool
+) -> NDArray[np.uint8]:
     """(height, width, 3) RGB, upright.
 
     The renderer has one light. Two lights a, b with directions towards them shade a surface of normal n with
     n.a + n.b = n.(a + b) wherever it faces both, so their sum is the one light.
     """
-    light = _LAMP + _HEADLIGHT * pose[1][:, 2]
+    towards = -np.asarray(lamp.direction) / np.linalg.norm(lamp.direction)
+    light = lamp.brightness * towards + _HEADLIGHT * pose[1][:, 2]
     _, _, pixels, depth, _ = client.getCameraImage(
         width,
         height,
@@ -36,7 +39,7 @@ def draw(client: Client, pose: Transform, fovy: float, height: int, width: int, 
         lightDirection=light.tolist(),
         lightColor=(1.0, 1.0, 1.0),
         lightDistance=3.0,
-        lightAmbientCoeff=_AMBIENT,
+        lightAmbientCoeff=lamp.ambient,
         lightDiffuseCoeff=float(np.linalg.norm(light)),
         lightSpecularCoeff=0.0,
     )

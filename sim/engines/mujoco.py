@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from robot import panda
 from robot.compile import add_body
 from robot.errors import TongsError
+from sim.engines.base import OTHER_SCENE
 from sim.model import Camera, WorldModel
 from sim.rendering import Renderer
 
@@ -118,7 +119,7 @@ class MujocoEngine:
 
     def restore(self, snapshot: object) -> None:
         if not isinstance(snapshot, mujoco.MjData) or snapshot.model is not self.model:
-            raise TongsError("a snapshot can only be restored in the scene it was taken in; reset loads a new one")
+            raise TongsError(OTHER_SCENE)
         mujoco.mj_copyData(self.data, self.model, snapshot)
 
     def jacobian(self) -> NDArray[np.float64]:
