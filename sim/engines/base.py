@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from sim.model import WorldModel
 
-
 OTHER_SCENE = "a snapshot can only be restored in the scene it was taken in; reset loads a new one"
 
 
