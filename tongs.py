@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from data.reader import Dataset
     from eval.comparison import Comparison
+    from eval.protocol import EvaluationConfig
     from eval.results import Results
     from policies.base import PolicyModule
 
@@ -82,16 +83,27 @@ def evaluate(
         protocol: further fields of `eval.protocol.EvaluationConfig`.
     """
     from eval.evaluation import evaluate as run
+
+    return run(_protocol(policy, task, scenes, episodes, output, **protocol))
+
+
+def _protocol(
+    policy: str | Path,
+    task: str | Sequence[str],
+    scenes: str | int | None,
+    episodes: int | None,
+    output: str | Path | None,
+    **protocol: Any,
+) -> EvaluationConfig:
     from eval.protocol import EvaluationConfig, expand_scenes, expand_tasks
 
-    config = EvaluationConfig(
+    return EvaluationConfig(
         policy=str(policy),
         tasks=expand_tasks(task),
         scenes=expand_scenes(scenes, episodes),
         output=str(output or _dated_folder("eval", Path(str(policy)).name)),
         **protocol,
     )
-    return run(config)
 
 
 def compare(first: str | Path, second: str | Path, common: bool = False) -> Comparison:
@@ -117,7 +129,10 @@ def _dated_folder(command: str, name: str) -> Path:
 def _eval(words: Sequence[str]) -> int:
     from configs.composition import compose
 
-    results = evaluate(**compose("eval", words))
+    settings = compose("eval", words)
+    if settings.pop("sensitivity"):
+        return _sensitivity(settings)
+    results = evaluate(**settings)
     folder = Path(results.config.output)
     if not results.complete:
         done, wanted = len(results.episodes), len(results.config.jobs)
@@ -125,6 +140,18 @@ def _eval(words: Sequence[str]) -> int:
         print(f"tongs: interrupted; {where}; the same command with output={folder} continues", file=sys.stderr)
         return 130
     print(f"{folder / 'results.json'}\n{folder / 'report.html'}")
+    return 0
+
+
+def _sensitivity(settings: dict[str, Any]) -> int:
+    from eval.sensitivity import measure
+
+    sensitivity = measure(_protocol(**settings))
+    folder = Path(sensitivity.config.output)
+    if not sensitivity.complete:
+        print(f"tongs: interrupted; the same command with output={folder} continues", file=sys.stderr)
+        return 130
+    print(f"{folder / 'sensitivity.json'}\n{folder / 'sensitivity.html'}")
     return 0
 
 

@@ -26,7 +26,8 @@ class EvaluationConfig:
         tasks: names from `sim.tasks.TASKS`.
         scenes: scene indices (start, stop), stop excluded; the same for every task.
         split: a name from `sim.splits.SPLITS`, such as "test", "novel_object" or "perturbed:0.8".
-        variant: "original", or the instruction of the distractor ("other_target") or another goal ("other_goal").
+        variant: "original", or the instruction of the distractor ("other_target"), of another goal ("other_goal"), to
+            leave it alone ("negated"), or none ("empty").
         wording: "seen" or "unseen" instruction templates.
         engine: physics engine, "mujoco" or "bullet".
         execute: actions of a chunk that are followed before the policy is asked again.

@@ -120,6 +120,18 @@ def degree_phrases(degrees: int, wording: Wording) -> list[str]:
     return [f"{degrees}°", f"{spelled} deg", f"an angle of {degrees} degrees"]
 
 
+def negate(sentence: str) -> str:
+    """The sentence with the opposite meaning: "Do not open the left drawer halfway"."""
+    if sentence.startswith("I need"):
+        return sentence.replace("I need", "I do not need", 1)
+    if " should " in sentence:
+        return sentence.replace(" should ", " should not ", 1)
+    for polite in ("Please ", "Could you "):
+        if sentence.startswith(polite):
+            return f"Please do not {sentence.removeprefix(polite).rstrip('?')}"
+    return f"Do not {sentence[0].lower()}{sentence[1:]}"
+
+
 def choose(rng: np.random.Generator, templates: Sequence[str], **slots: str | Sequence[str]) -> str:
     """A random template with each slot filled by a random one of its phrases, starting with a capital."""
     template = templates[int(rng.integers(len(templates)))]

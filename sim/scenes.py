@@ -15,8 +15,9 @@ from sim.surroundings import novel_surroundings, perturbed_surroundings
 from sim.tasks import find_task
 from sim.tasks.base import Candidate, SceneSpec
 
-VARIANTS = ("original", "other_target", "other_goal")
-"""`other_target` asks for the distractor, `other_goal` for another value, in the otherwise unchanged scene."""
+VARIANTS = ("original", "other_target", "other_goal", "negated", "empty")
+"""`other_target` asks for the distractor, `other_goal` for another value, in the otherwise unchanged scene; `negated`
+says not to do what `original` asks for, `empty` says nothing, and the goal stays the original one."""
 WORDINGS: tuple[Wording, ...] = ("seen", "unseen")
 
 
@@ -45,7 +46,7 @@ def draw_scene(task: str, split: str, index: int) -> SceneSpec:
 def asked_for(scene: SceneSpec, variant: str) -> tuple[Candidate, float]:
     """Which thing the instruction means in a variant of the scene, and the goal value it asks for."""
     first, second = scene.candidates
-    if variant == "original":
+    if variant in ("original", "negated", "empty"):
         return first, first.goal
     if variant == "other_target":
         return second, second.goal

@@ -17,7 +17,7 @@ from robot.interface import EE_DELTA, Observation, RobotSpec, SceneObject
 from robot.kinematics import ArmKinematics
 from robot.skills import POSE_STATE, Pose
 from sim.engines import DEFAULT, make_engine
-from sim.language import Wording
+from sim.language import Wording, negate
 from sim.model import CAMERAS, WorldModel
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
 from sim.tasks import find_task
@@ -124,7 +124,7 @@ class World:
         reference = self.task.reference(self.engine, candidate.body)
         self.goal_spec = Goal(candidate.body, candidate.words, value, reference)
         self._words = generator(self.task.name, split, index, f"words {variant} {wording}")
-        self._wording: Wording = wording
+        self._wording, self._variant = wording, variant
         self.instruction = self.paraphrase()
         self.restart_clock()
         self._q = self.engine.arm()
@@ -142,7 +142,10 @@ class World:
 
     def paraphrase(self) -> str:
         """Another wording of what is asked for in this episode."""
-        return self.task.instruct(self._words, self.goal_spec, self._wording)
+        sentence = self.task.instruct(self._words, self.goal_spec, self._wording)
+        if self._variant == "negated":
+            return negate(sentence)
+        return "" if self._variant == "empty" else sentence
 
     @property
     def goal(self) -> float:

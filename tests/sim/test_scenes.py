@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from robot.errors import TongsError
-from sim.language import centimetre_phrases, degree_phrases, percent_phrases
-from sim.scenes import SPLITS, asked_for, draw_scene
+from sim.language import centimetre_phrases, degree_phrases, negate, percent_phrases, share_phrases
+from sim.scenes import asked_for, draw_scene
+from sim.splits import SPLITS
 from sim.tasks import TASKS
+from sim.tasks.base import Goal
 
 
 @pytest.mark.parametrize("task", list(TASKS))
@@ -106,3 +108,36 @@ def test_distractors_differ_in_colour_and_keep_apart():
         first, second = scene.bodies
         assert first.name.split("_")[0] != second.name.split("_")[0]
         assert np.linalg.norm(np.subtract(first.position, second.position)) > 0.13
+
+
+@pytest.mark.parametrize("wording", ["seen", "unseen"])
+def test_share_phrases_mean_their_value(wording):
+    for percent in range(101):
+        for phrase in share_phrases(percent, wording):
+            value = 1.0 if phrase in ("all", "everything") else spoken_value(phrase.replace("%", " percent"))
+            assert abs(value - percent / 100) < 0.004, phrase
+
+
+@pytest.mark.parametrize(
+    ("sentence", "negated"),
+    [
+        ("Open the left drawer halfway", "Do not open the left drawer halfway"),
+        ("Please lift the red block 10 cm high", "Please do not lift the red block 10 cm high"),
+        ("I need the left drawer 30 percent open", "I do not need the left drawer 30 percent open"),
+        ("Could you hold the red block up 10 cm higher?", "Please do not hold the red block up 10 cm higher"),
+        ("The bottle should be at 45° to the up axis", "The bottle should not be at 45° to the up axis"),
+    ],
+)
+def test_negation(sentence, negated):
+    assert negate(sentence) == negated
+
+
+def test_every_instruction_can_be_negated():
+    for task in TASKS.values():
+        for index in range(60):
+            scene = draw_scene(task.name, "train", index)
+            goal = Goal(scene.candidates[0].body, scene.candidates[0].words, scene.candidates[0].goal)
+            for wording in ("seen", "unseen"):
+                sentence = task.instruct(np.random.default_rng(index), goal, wording)
+                assert len(re.findall(r"\bnot\b", negate(sentence))) == 1
+                assert not re.match("Do not (i|the|please|could)\\b", negate(sentence)), sentence
