@@ -1,4 +1,4 @@
-"""Does the policy listen? The same scenes under other instructions: another target, value, wording, "do not", nothing."""
+"""Does the policy listen? The same scenes told otherwise: another target, value or wording, "do not", or nothing."""
 
 from __future__ import annotations
 
