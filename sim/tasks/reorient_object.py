@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from sim.world import World
 
 
+_NAMED = (0, 45, 135, 180)
+_ASKEW = 0.5
+_LEAST = 30
+"""Degrees by which a goal differs from the start, so that lying still is never success."""
+
+
 class ReorientObject(Task):
     """Grasp the named one of two lying bottles (90 degrees from upright), lift and tilt it to the given angle.
 
-    The cap points away from the robot or towards it. The wrist can tilt the hand far forward but little backward, and
-    far forward only across the arm's own plane: bottles lie askew (26 to 57 degrees), and are asked to go the long
-    way only in the direction in which the arm can take them.
+    Bottles lie across the table, the cap to the left or to the right. The fingers then close along the table's length,
+    and about that axis the arm can tilt its hand far to both sides.
     """
 
     name = "reorient_object"
@@ -41,27 +46,14 @@ class ReorientObject(Task):
         for colour, side in zip(colours, sides, strict=True):
             name = f"{colour}_bottle"
             half_width = float(rng.uniform(0.020, 0.026))
-            position = (float(rng.uniform(0.40, 0.56)), float(side * rng.uniform(0.10, 0.20)), half_width + 1e-4)
-            away = bool(rng.integers(2))
-            yaw = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.45, 1.0)) + (0.0 if away else pi)
+            position = (float(rng.uniform(0.42, 0.57)), float(side * rng.uniform(0.13, 0.21)), half_width + 1e-4)
+            yaw = float(rng.choice([-1.0, 1.0]) * pi / 2 + rng.uniform(-_ASKEW, _ASKEW))
             lying = Rotation.from_euler("ZY", [yaw, pi / 2])  # own z along the table
             quaternion = lying.as_quat(scalar_first=True)
             bodies.append(bottle(name, colour, half_width, position, tuple(quaternion)))
-            goal, other = self._goals(rng, away)
-            words = (f"{colour} bottle",)
-            candidates.append(Candidate(name, words, float(goal), float(other)))
+            goal = _pick_angle(rng, None)
+            candidates.append(Candidate(name, (f"{colour} bottle",), float(goal), float(_pick_angle(rng, goal))))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
-
-    @staticmethod
-    def _goals(rng: np.random.Generator, away: bool) -> tuple[int, int]:
-        """Two goals at least 40 degrees apart: forward tilts of 30 to 90 degrees, backward ones of 30 to 45."""
-        forward = int(rng.integers(6, 19)) * 5
-        if rng.random() < 0.4:
-            forward = (45, 90)[rng.integers(2)]
-        backward = int(rng.integers(6, 10)) * 5
-        tilts = (forward, -backward) if rng.random() < 0.75 else (-backward, forward)
-        first, second = (90 - tilt if away else 90 + tilt for tilt in tilts)
-        return first, second
 
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
         angle = round(goal.value)
@@ -96,11 +88,11 @@ class ReorientObject(Task):
         return engine.vertical_speed(goal.body)
 
     def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
-        """Fingers across the body where it balances; turned with the bottle, so also true while it is held."""
+        """Fingers across the body where it balances, whichever way the cap points."""
         position, quaternion = engine.pose(goal.body)
         axis = Rotation.from_quat(quaternion, scalar_first=True).apply([0.0, 0.0, 1.0])
         yaw = float(np.arctan2(axis[1], axis[0]))
-        yaw = (yaw + pi / 2) % pi - pi / 2
+        yaw %= pi
         return Pose(position + (0.0, 0.0, 0.004), downward(yaw))
 
     def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
@@ -117,12 +109,20 @@ class ReorientObject(Task):
         here = skills.pose()
         if here.position[2] < 0.10:
             yield from skills.move(here.moved((0.0, 0.0, 0.10)), 0.0, patience=0.5)
-        yaw = self.grasp_pose(engine, goal).rotation.as_euler("ZYX")[0]
-        aside = -np.sign(yaw) * rng.uniform(0.06, 0.14)  # lets the elbow swing out, which the wrist limit asks for
-        place = np.array([rng.uniform(0.49, 0.55), aside, rng.uniform(0.33, 0.39)])
+        place = np.array([rng.uniform(0.48, 0.56), rng.uniform(-0.07, 0.07), rng.uniform(0.33, 0.40)])
         while True:
             turn = self.remaining(engine, goal)[3:]
             if np.linalg.norm(turn) > radians(0.15 * self.tolerance):
                 rotation = Rotation.from_rotvec(turn) * skills.pose().rotation
                 yield from skills.move(Pose(place, rotation), 0.0, patience=0.5)
             yield from skills.hold(0.3, 0.0)
+
+
+def _pick_angle(rng: np.random.Generator, other: int | None) -> int:
+    """A goal in degrees away from the start, half the time one of ARNOLD's four; at least 40 from another."""
+    allowed = [angle for angle in range(0, 181, 5) if abs(angle - 90) >= _LEAST]
+    allowed = [angle for angle in allowed if other is None or abs(angle - other) >= 40]
+    names = [angle for angle in _NAMED if angle in allowed]
+    if rng.random() < 0.5:
+        return names[rng.integers(len(names))]
+    return allowed[rng.integers(len(allowed))]
