@@ -46,7 +46,7 @@ class EpisodeCache:
     """
 
     folder: Path
-    images: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, np.memmap]
     columns: Mapping[str, NDArray[np.float32]]
     names: Mapping[str, tuple[str, ...]]
     tasks: tuple[str, ...]

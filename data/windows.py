@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data.cache import EpisodeCache
 from data.features import ACTION, ENVIRONMENT_STATE, STATE
+from data.frames import FrameReader
 from data.statistics import Statistics, column_statistics
 from robot.errors import TongsError
 
@@ -60,7 +61,7 @@ class Windows:
         self.fps = caches[0].fps
         self._pad_hold = pad_hold
         self._is_held = np.array([name in held for name in self.action_names])
-        self._images = {name: [cache.images[name] for cache in caches] for name in self.cameras}
+        self._images = {name: [FrameReader(cache.images[name]) for cache in caches] for name in self.cameras}
         self._offsets = np.cumsum([0, *(len(cache) for cache in caches)])
         self._state = np.concatenate([cache.select(STATE, self.state_names) for cache in caches])
         self._actions = np.concatenate([cache.select(ACTION, self.action_names) for cache in caches])
@@ -153,14 +154,12 @@ class Windows:
         actions[after[..., None] & ~self._is_held] = 0.0
         return actions, before
 
-    def _gather(self, parts: Sequence[NDArray[np.uint8]], frames: NDArray[np.int64]) -> NDArray[np.uint8]:
-        if len(parts) == 1:
-            return parts[0][frames]
-        pictures = np.empty((*frames.shape, *parts[0].shape[1:]), dtype=np.uint8)
+    def _gather(self, parts: Sequence[FrameReader], frames: NDArray[np.int64]) -> NDArray[np.uint8]:
+        pictures = np.empty((*frames.shape, *parts[0].shape), dtype=np.uint8)
         source = np.searchsorted(self._offsets, frames, side="right") - 1
         for number, part in enumerate(parts):
             here = source == number
-            pictures[here] = part[frames[here] - self._offsets[number]]
+            pictures[here] = part.read(frames[here] - self._offsets[number])
         return pictures
 
     def _holds(self, tolerance: float) -> NDArray[np.bool_]:
