@@ -51,11 +51,7 @@ class ReorientObject(Task):
             yaw = float(rng.choice([-1.0, 1.0]) * pi / 2 + rng.uniform(-_ASKEW, _ASKEW))
             lying = Rotation.from_euler("ZY", [yaw, pi / 2])  # own z along the table
             quaternion = lying.as_quat(scalar_first=True)
-<<<<<<< HEAD
             bodies.append(bottle(name, colour, half_width, position, tuple(quaternion), objects == "novel"))
-=======
-            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion)))
->>>>>>> main
             goal = _pick_angle(rng, None)
             candidates.append(Candidate(name, (f"{colour} bottle",), float(goal), float(_pick_angle(rng, goal))))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
