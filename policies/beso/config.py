@@ -83,9 +83,9 @@ class BesoConfig:
     causal_chunk: bool = False
     sigma_data: float = 0.5
     sigma_min: float = 0.005
-    sigma_max: float = 1.0
+    sigma_max: float = 5.0
     noise_density: Literal["loglogistic", "lognormal"] = "loglogistic"
-    noise_median: float = 0.5
+    noise_median: float = 1.0
     noise_mean: float = -0.6
     noise_std: float = 1.6
     noise_samples: int = 2
@@ -104,7 +104,7 @@ class BesoConfig:
     vision_features: int = 128
     keypoints: int = 32
     described_keypoints: int = 8
-    shift: int = 4
+    shift: int = 0
     colour: float = 0.1
     environment_names: tuple[str, ...] = ()
     state_head_weight: float = 1.0

@@ -199,7 +199,7 @@ def test_window_and_horizon() -> None:
         ({"sampling": {"start": 0.0}}, "positive noise level, got 0.0"),
         ({"heads": 3}, "multiple of heads, got 128 and 3"),
         ({"goal_mask": 1.0}, "goal_mask"),
-        ({"sigma_min": 2.0}, "sigma_min < sigma_max"),
+        ({"sigma_min": 6.0}, "sigma_min < sigma_max"),
         ({"steps": 3}, "unknown setting of BesoConfig 'steps'"),
         ({"sampling": "fast"}, "must be a group of settings"),
     ],
