@@ -5,7 +5,6 @@ from sim.tasks.base import Goal, SceneSpec, Task
 from sim.tasks.furniture import CloseCabinet, CloseDrawer, OpenCabinet, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
-from sim.tasks.water import PourWater, TransferWater
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -16,8 +15,6 @@ TASKS: dict[str, Task] = {
         CloseDrawer(),
         OpenCabinet(),
         CloseCabinet(),
-        PourWater(),
-        TransferWater(),
     )
 }
 
