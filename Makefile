@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 POLICY ?= beso
+TASKS ?= pickup_object,reorient_object,open_drawer,close_drawer
 BIN := .venv/bin
 GL_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libosmesa6
 
@@ -16,7 +17,7 @@ setup: .venv/.core .venv/.rendering
 setup-dev: .venv/.dev .venv/.rendering
 
 demo: setup
-	$(BIN)/tongs eval policy=$(POLICY) task=all episodes=10 output=outputs/demo resume=false
+	$(BIN)/tongs eval policy=$(POLICY) task=$(TASKS) episodes=10 output=outputs/demo resume=false
 	@echo "The report: $(CURDIR)/outputs/demo/report.html"
 
 test: setup-dev

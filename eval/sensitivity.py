@@ -108,7 +108,7 @@ def _write_page(fields: Mapping[str, Any], config: EvaluationConfig, path: Path)
 
 def _table(fields: Mapping[str, Any]) -> Table:
     table = Table(header_style="bold", box=None, padding=(0, 1))
-    for column in ("the instruction", "should", "goal reached", "95 % interval", "wrong object"):
+    for column in ("the instruction", "should", "reached", "95 % interval", "wrong object"):
         table.add_column(column, justify="left" if column == "the instruction" else "right", no_wrap=True)
     for condition in fields["conditions"].values():
         overall = condition["overall"]

@@ -124,7 +124,8 @@ class World:
         reference = self.task.reference(self.engine, candidate.body)
         self.goal_spec = Goal(candidate.body, candidate.words, value, reference)
         self._words = generator(self.task.name, split, index, f"words {variant} {wording}")
-        self._wording, self._variant = wording, variant
+        self._wording: Wording = wording
+        self._variant = variant
         self.instruction = self.paraphrase()
         self.restart_clock()
         self._q = self.engine.arm()

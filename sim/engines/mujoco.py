@@ -108,13 +108,13 @@ class MujocoEngine:
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
 
-    def snapshot(self) -> mujoco.MjData:
-        return copy(self.data)
+    def snapshot(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        return self.model, copy(self.data)
 
     def restore(self, snapshot: object) -> None:
-        if not isinstance(snapshot, mujoco.MjData) or snapshot.model is not self.model:
+        if not isinstance(snapshot, tuple) or snapshot[0] is not self.model:
             raise TongsError(OTHER_SCENE)
-        mujoco.mj_copyData(self.data, self.model, snapshot)
+        mujoco.mj_copyData(self.data, self.model, snapshot[1])
 
     def jacobian(self) -> NDArray[np.float64]:
         full = np.zeros((6, self.model.nv))

@@ -69,6 +69,7 @@ def test_the_command_repeats_the_evaluation() -> None:
     protocol["engine"] = "bullet"
     config = EvaluationConfig("a folder/best", ("open_drawer", "close_drawer"), (200, 300), "x", **protocol)
     settings = compose("eval", shlex.split(config.command)[2:])
+    assert settings.pop("sensitivity") is False
     again = EvaluationConfig(
         tasks=expand_tasks(settings.pop("task")),
         scenes=expand_scenes(settings.pop("scenes"), settings.pop("episodes")),
