@@ -73,7 +73,7 @@ class TextEncoder:
         L is the length of the longest of the texts. Computed where `device` is, by default on the CPU.
 
         Raises:
-            TongsError: an empty or too long text, or the model cannot be loaded.
+            TongsError: a too long text, or the model cannot be loaded.
         """
         self.remember(texts, device)
         features = [self._features[text] for text in texts]
@@ -95,9 +95,6 @@ class TextEncoder:
     @torch.no_grad()
     def _compute(self, texts: list[str]) -> None:
         """Remember features in float16; texts of equal length go together, so that none depends on padding."""
-        empty = [text for text in texts if not text.strip()]
-        if empty:
-            raise TongsError(f"an instruction must say something, got {empty[0]!r}")
         self._load()
         tokens = {text: self._tokenizer(text)["input_ids"] for text in texts}
         for text, ids in tokens.items():
