@@ -26,15 +26,22 @@ def write_report(results: Mapping[str, Any], films: Mapping[tuple[str, int], byt
         films: mp4 files by (task, scene); episodes without one are in the numbers only.
         path: the HTML file.
     """
+    sections = [_section(task, results, films) for task in results["tasks"]]
+    settings = {key: results[key] for key in ("policy", "protocol", "machine", "versions", "commit")}
+    page = render_page(
+        "report.html.j2", results=results, sections=sections, labels=FAILURES, settings=json.dumps(settings, indent=2)
+    )
+    write_text(page, path)
+
+
+def render_page(template: str, **fields: Any) -> str:
+    """One of this folder's templates, filled in."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.0f}"
-    template = environment.from_string(resources.files("eval").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    sections = [_section(task, results, films) for task in results["tasks"]]
-    settings = {key: results[key] for key in ("policy", "protocol", "machine", "versions", "commit")}
-    page = template.render(results=results, sections=sections, labels=FAILURES, settings=json.dumps(settings, indent=2))
-    write_text(page, path)
+    text = resources.files("eval").joinpath(template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(**fields)
 
 
 def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, int], bytes]) -> dict[str, Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich.console import Console
 from rich.table import Table
 
 from eval.evaluation import evaluate
 from eval.protocol import EvaluationConfig
+from eval.report import render_page
 from eval.results import Results, write_json, write_text
 
 
@@ -93,17 +92,10 @@ def measure(config: EvaluationConfig, console: Console | None = None) -> Sensiti
     sensitivity = Sensitivity(config, results)
     fields = sensitivity.to_json()
     write_json(fields, output / "sensitivity.json")
-    _write_page(fields, config, output / "sensitivity.html")
+    page = render_page("sensitivity.html.j2", fields=fields, config=config)
+    write_text(page, output / "sensitivity.html")
     console.print(_table(fields))
     return sensitivity
-
-
-def _write_page(fields: Mapping[str, Any], config: EvaluationConfig, path: Path) -> None:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = resources.files("eval").joinpath("sensitivity.html.j2").read_text(encoding="utf-8")
-    write_text(environment.from_string(template).render(fields=fields, config=config), path)
 
 
 def _table(fields: Mapping[str, Any]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import pi
 from typing import TYPE_CHECKING
 
@@ -41,12 +41,25 @@ _ARC = 0.12
 """Longest way between two waypoints, as a fraction of the joint's range."""
 
 
+def _to_open(rng: np.random.Generator) -> tuple[float, int, int]:
+    goal = pick_goal(rng, 20, 100, _NAMED, None, 0)
+    return 0.0, goal, pick_goal(rng, 20, 100, _NAMED, goal, 30)
+
+
+def _to_close(rng: np.random.Generator) -> tuple[float, int, int]:
+    start = int(rng.integers(55, 101))
+    goal = pick_goal(rng, 0, start - 25, _NAMED, None, 0)
+    gap = 30 if start >= 85 else 15
+    return start / 100, goal, pick_goal(rng, 0, start - 20, _NAMED, goal, gap)
+
+
 class FurnitureTask(Task):
     """What opening and closing share: a unit with two movable parts, their handles, the way along the joint.
 
     Attributes:
         kind: "drawer" or "cabinet"; the parts are called `left_<kind>` and `right_<kind>`.
         travel: the joint's range in m or rad.
+        openings: draws a part's opening at the start, and two goals for it in percent.
         wordings: templates with {side} and {percent}.
         extremes: templates with {side} for goal values in percent that also go without a number.
     """
@@ -58,16 +71,13 @@ class FurnitureTask(Task):
     scale = 1.0
     kind: str
     travel: float
+    openings: Callable[[np.random.Generator], tuple[float, int, int]]
     wordings: Mapping[Wording, tuple[str, ...]]
     extremes: Mapping[int, Mapping[Wording, tuple[str, ...]]] = {}
 
     @abstractmethod
     def furniture(self, rng: np.random.Generator, look: Look) -> Body:
         """The unit, somewhere within reach."""
-
-    @abstractmethod
-    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
-        """A part's opening at the start, and two goals for it in percent."""
 
     @abstractmethod
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
@@ -165,6 +175,7 @@ class OpenDrawer(DrawerTask):
     """Pull a closed drawer open to the given fraction."""
 
     name = "open_drawer"
+    openings = staticmethod(_to_open)
     wordings = {
         "seen": (
             "open the {side} drawer {percent}",
@@ -181,14 +192,12 @@ class OpenDrawer(DrawerTask):
         ),
     }
 
-    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
-        return _to_open(rng)
-
 
 class OpenCabinet(CabinetTask):
     """Swing a closed cabinet door open to the given fraction of a right angle."""
 
     name = "open_cabinet"
+    openings = staticmethod(_to_open)
     wordings = {
         "seen": (
             "open the {side} cabinet {percent}",
@@ -205,14 +214,12 @@ class OpenCabinet(CabinetTask):
         ),
     }
 
-    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
-        return _to_open(rng)
-
 
 class CloseDrawer(DrawerTask):
     """Push an open drawer in until only the given fraction is left open."""
 
     name = "close_drawer"
+    openings = staticmethod(_to_close)
     wordings = {
         "seen": (
             "close the {side} drawer until it is {percent} open",
@@ -240,14 +247,12 @@ class CloseDrawer(DrawerTask):
         }
     }
 
-    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
-        return _to_close(rng)
-
 
 class CloseCabinet(CabinetTask):
     """Push an open cabinet door until only the given fraction of a right angle is left open."""
 
     name = "close_cabinet"
+    openings = staticmethod(_to_close)
     wordings = {
         "seen": (
             "close the {side} cabinet until it is {percent} open",
@@ -274,18 +279,3 @@ class CloseCabinet(CabinetTask):
             "unseen": ("shut the {side} cabinet entirely", "push the cabinet to the {side} fully shut"),
         }
     }
-
-    def openings(self, rng: np.random.Generator) -> tuple[float, int, int]:
-        return _to_close(rng)
-
-
-def _to_open(rng: np.random.Generator) -> tuple[float, int, int]:
-    goal = pick_goal(rng, 20, 100, _NAMED, None, 0)
-    return 0.0, goal, pick_goal(rng, 20, 100, _NAMED, goal, 30)
-
-
-def _to_close(rng: np.random.Generator) -> tuple[float, int, int]:
-    start = int(rng.integers(55, 101))
-    goal = pick_goal(rng, 0, start - 25, _NAMED, None, 0)
-    gap = 30 if start >= 85 else 15
-    return start / 100, goal, pick_goal(rng, 0, start - 20, _NAMED, goal, gap)
