@@ -18,7 +18,7 @@ _JOINTS = {
     "free": mujoco.mjtJoint.mjJNT_FREE,
 }
 # (contype, conaffinity): two shapes touch when one's type meets the other's affinity
-_CONTACT = {"world": (1, 3), "arm": (2, 1), "none": (0, 0)}
+_CONTACT = {"world": (1, 3), "arm": (2, 1), "liquid": (1, 3), "none": (0, 0)}
 
 
 def add_body(parent: mujoco.MjsBody, body: Body) -> None:
@@ -62,5 +62,6 @@ def _add_geom(body: mujoco.MjsBody, geom: Geom) -> None:
         friction=geom.friction,
         contype=contype,
         conaffinity=conaffinity,
-        condim=4,
+        condim=1 if geom.collides == "liquid" else 4,
+        priority=int(geom.collides == "liquid"),
     )

@@ -25,7 +25,8 @@ class Geom:
         shape: `box` (half extents x, y, z), `cylinder` or `capsule` (radius, half length along z), `sphere` (radius).
         mass: kg, used only when the body has no `Inertia` of its own.
         friction: sliding, torsional (m), rolling (m) coefficients.
-        collides: `world` touches everything, `arm` touches everything but the arm, `none` is only seen.
+        collides: `world` touches everything, `arm` touches everything but the arm, `liquid` touches everything without
+            any friction, `none` is only seen.
     """
 
     shape: Literal["box", "cylinder", "capsule", "sphere"]
@@ -35,7 +36,7 @@ class Geom:
     colour: Colour = (0.8, 0.8, 0.8, 1.0)
     mass: float = 0.0
     friction: Vector = (0.8, 0.005, 0.0001)
-    collides: Literal["world", "arm", "none"] = "world"
+    collides: Literal["world", "arm", "liquid", "none"] = "world"
 
 
 @dataclass(frozen=True)

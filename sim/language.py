@@ -56,6 +56,45 @@ def percent_phrases(percent: int, wording: Wording) -> list[str]:
     return phrases
 
 
+_SHARES: dict[Wording, dict[int, tuple[str, ...]]] = {
+    "seen": {
+        10: ("a tenth", "one tenth"),
+        20: ("a fifth", "one fifth"),
+        25: ("a quarter", "one quarter"),
+        30: ("three tenths",),
+        33: ("a third", "one third"),
+        50: ("half", "one half"),
+        60: ("three fifths",),
+        75: ("three quarters",),
+        80: ("four fifths",),
+        90: ("nine tenths",),
+        100: ("all",),
+    },
+    "unseen": {
+        20: ("two tenths",),
+        40: ("two fifths", "four tenths"),
+        67: ("two thirds",),
+        70: ("seven tenths",),
+        75: ("three fourths",),
+        100: ("everything",),
+    },
+}
+
+
+def share_phrases(percent: int, wording: Wording) -> list[str]:
+    """Ways to say how much of something: "half", "40 percent", "forty percent"."""
+    phrases = list(_SHARES[wording].get(percent, ()))
+    if wording == "seen":
+        phrases += [f"{percent} percent", f"{percent}%"]
+        if percent not in _WORDS_UNSEEN:
+            phrases.append(f"{num2words(percent)} percent")
+    else:
+        phrases += [f"{num2words(percent)} per cent", f"{percent} per cent"]
+        if percent in _WORDS_UNSEEN:
+            phrases.append(f"{num2words(percent)} percent")
+    return phrases
+
+
 def centimetre_phrases(centimetres: int, wording: Wording) -> list[str]:
     """Ways to say a height: "25 cm", "twenty-five centimeters", "a quarter of a meter"."""
     spelled = num2words(centimetres)

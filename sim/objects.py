@@ -42,6 +42,7 @@ _FRONT: Colour = (0.86, 0.80, 0.70, 1.0)
 _INSIDE: Colour = (0.25, 0.20, 0.17, 1.0)
 _STEEL: Colour = (0.20, 0.22, 0.25, 1.0)
 _WHITE: Colour = (0.92, 0.92, 0.92, 1.0)
+_WATER: Colour = (0.25, 0.55, 0.90, 1.0)
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ NOVEL_LOOKS = (
     Look((0.30, 0.16, 0.12, 1.0), (0.58, 0.30, 0.22, 1.0), (0.10, 0.10, 0.10, 1.0), True),
 )
 """Looks of the split `novel_object`."""
+CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.004, 0.070
+"""Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
+BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
+DROP_RADIUS = 0.0070
+_PITCH = 0.0170
+_GOLDEN = (sqrt(5.0) - 1.0) / 2.0
 
 
 def palette(objects: Pool) -> dict[str, Colour]:
@@ -118,6 +125,64 @@ def bottle(
             Geom("box", (half_width, half_width, half_body), colour=_PAINT[colour], mass=0.14, friction=_GRIPPY),
             Geom("cylinder", (0.013, half_neck), (0.0, 0.0, neck), colour=_PAINT[colour], mass=0.004, collides="none"),
             Geom("cylinder", (0.016, half_cap), (0.0, 0.0, cap), colour=_WHITE if flask else _STEEL, mass=0.004),
+        ),
+    )
+
+
+def cup(name: str, colour: str, position: Vector, yaw: float) -> Body:
+    """A free square cup, open above; its origin is the middle of its bottom, on the outside."""
+    joint = Joint(name, "free")
+    geoms = _box_walls(CUP_INSIDE, CUP_INSIDE, CUP_HEIGHT, CUP_WALL, _PAINT[colour], 0.20)
+    return Body(name, position, yaw_quaternion(yaw), joint, geoms)
+
+
+def bowl(name: str, colour: str, position: Vector, yaw: float) -> Body:
+    """A free square bowl, wider and heavier than a cup; its origin is the middle of its bottom, on the outside."""
+    joint = Joint(name, "free")
+    geoms = _box_walls(BOWL_INSIDE, BOWL_INSIDE, BOWL_HEIGHT, CUP_WALL, _PAINT[colour], 0.30)
+    return Body(name, position, yaw_quaternion(yaw), joint, geoms)
+
+
+def tray(position: Vector) -> Body:
+    """A fixed flat tray that catches water."""
+    return Body("tray", position, geoms=_box_walls(0.11, 0.13, 0.03, 0.006, (0.62, 0.64, 0.67, 1.0), 0.0))
+
+
+def water(name: str, layers: int, position: Vector, yaw: float) -> tuple[Body, ...]:
+    """Water in an upright cup that stands at `position`: `layers` of nine drops, packed so that they hardly move.
+
+    A drop is a frictionless sphere; its mass is that of so much water. Their sizes differ by up to 18 %: equal ones
+    would lie in rows and leave the cup all at once.
+    """
+    drops = []
+    for i in range(9 * layers):
+        radius = DROP_RADIUS * (1.0 + 0.18 * (2.0 * (i * _GOLDEN % 1.0) - 1.0))
+        mass = 1000.0 * 4.0 / 3.0 * pi * radius**3
+        shape = Geom("sphere", (radius,), colour=_WATER, mass=mass, collides="liquid")
+        x, y = (i % 3 - 1) * _PITCH, (i // 3 % 3 - 1) * _PITCH
+        z = CUP_WALL + 1.18 * DROP_RADIUS + i // 9 * 2.36 * DROP_RADIUS
+        turned = (x * cos(yaw) - y * sin(yaw), x * sin(yaw) + y * cos(yaw), z)
+        place = (position[0] + turned[0], position[1] + turned[1], position[2] + turned[2])
+        drops.append(Body(f"{name}_{i}", place, joint=Joint(f"{name}_{i}", "free"), geoms=(shape,)))
+    return tuple(drops)
+
+
+def _box_walls(
+    half_x: float, half_y: float, height: float, wall: float, colour: Colour, mass: float
+) -> tuple[Geom, ...]:
+    """Bottom and four walls around an inside of the given half widths, shared mass; origin below the bottom."""
+    x, y, share = half_x + wall / 2, half_y + wall / 2, mass / 5
+    sides = (
+        ((x, 0.0), (wall / 2, half_y + wall)),
+        ((-x, 0.0), (wall / 2, half_y + wall)),
+        ((0.0, y), (half_x, wall / 2)),
+        ((0.0, -y), (half_x, wall / 2)),
+    )
+    return (
+        Geom("box", (half_x, half_y, wall / 2), (0.0, 0.0, wall / 2), colour=colour, mass=share, friction=_GRIPPY),
+        *(
+            Geom("box", (*size, height / 2), (*place, height / 2), colour=colour, mass=share, friction=_GRIPPY)
+            for place, size in sides
         ),
     )
 

@@ -11,6 +11,8 @@ IDS = {
     "close_drawer": "tongs/CloseDrawer-v0",
     "open_cabinet": "tongs/OpenCabinet-v0",
     "close_cabinet": "tongs/CloseCabinet-v0",
+    "pour_water": "tongs/PourWater-v0",
+    "transfer_water": "tongs/TransferWater-v0",
 }
 """{task: gymnasium id}"""
 

@@ -224,6 +224,7 @@ class World:
             self._finger += min(max(finger - self._finger, -finger_step), finger_step)
             engine.step(start + velocity * (i * engine.timestep), velocity, self._finger)
             met = task.met(task.value(engine, goal), task.speed(engine, goal), goal.value)
+            met = met and task.allowed(engine, goal)
             self._held = self._held + 1 if met else 0
             self.success = self.success or self._held > self._hold_steps
         self._q = start + velocity * self._period

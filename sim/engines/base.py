@@ -51,6 +51,10 @@ class Engine(Protocol):
         """Position (3,) and quaternion (4,) w, x, y, z of a body."""
         ...
 
+    def positions(self, bodies: tuple[str, ...]) -> NDArray[np.float64]:
+        """Positions (N, 3) of several bodies; cheap enough for every physics step."""
+        ...
+
     def set_pose(self, body: str, position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> None:
         """Put a free body somewhere, at rest; position (3,) and quaternion (4,) w, x, y, z."""
 

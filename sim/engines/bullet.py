@@ -143,6 +143,9 @@ class BulletEngine:
         self._client.resetBasePositionAndOrientation(link.multibody, centre.tolist(), quaternion.tolist())
         self._client.resetBaseVelocity(link.multibody, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
+    def positions(self, bodies: tuple[str, ...]) -> NDArray[np.float64]:
+        return np.array([self._transform(body)[0] for body in bodies])
+
     def _transform(self, body: str) -> Transform:
         """Where a body's own frame is; of a root, PyBullet tells the centre of mass."""
         link = self._links[body]

@@ -20,7 +20,7 @@ Transform = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 _FLAGS = pybullet.URDF_USE_INERTIA_FROM_FILE | pybullet.URDF_MAINTAIN_LINK_ORDER | pybullet.URDF_USE_IMPLICIT_CYLINDER
 # (group, mask): two links touch when each one's group is in the other's mask
-_CONTACT = {"world": (1, 3), "arm": (2, 1)}
+_CONTACT = {"world": (1, 3), "arm": (2, 1), "liquid": (1, 3)}
 _LINK_NAME, _JOINT_NAME = 12, 1
 
 
@@ -89,7 +89,8 @@ def _set_dynamics(client: Client, number: int, index: int, body: Body) -> Transf
     sliding one, so each side gives half. A link has one friction, that of its most frictious shape.
     """
     touching = [geom for geom in body.geoms if geom.collides != "none"]
-    slide, twist, roll = max((geom.friction for geom in touching), default=(0.0, 0.0, 0.0))
+    solid = [geom.friction for geom in touching if geom.collides != "liquid"]
+    slide, twist, roll = max(solid, default=(0.0, 0.0, 0.0))
     client.changeDynamics(
         number,
         index,

@@ -39,6 +39,7 @@ class MujocoEngine:
         self._tool = self.model.site(panda.TCP).id
         self._joints = {self.model.joint(i).name: i for i in range(self.model.njnt)}
         self._bodies = {self.model.body(i).name: i for i in range(self.model.nbody)}
+        self._groups: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self._finger = int(self.model.jnt_qposadr[self._joints[panda.FINGERS[0]]])
         self.set_arm(np.asarray(panda.HOME), panda.FINGER_TRAVEL)
 
@@ -83,6 +84,11 @@ class MujocoEngine:
     def pose(self, body: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         index = self._bodies[body]
         return self.data.xpos[index].copy(), self.data.xquat[index].copy()
+
+    def positions(self, bodies: tuple[str, ...]) -> NDArray[np.float64]:
+        if bodies not in self._groups:
+            self._groups[bodies] = np.array([self._bodies[body] for body in bodies])
+        return self.data.xpos[self._groups[bodies]]
 
     def set_pose(self, body: str, position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> None:
         joint = self.data.joint(int(self.model.body_jntadr[self._bodies[body]]))

@@ -5,6 +5,7 @@ from sim.tasks.base import Goal, SceneSpec, Task
 from sim.tasks.furniture import CloseCabinet, CloseDrawer, OpenCabinet, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
+from sim.tasks.water import PourWater, TransferWater
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -15,6 +16,8 @@ TASKS: dict[str, Task] = {
         CloseDrawer(),
         OpenCabinet(),
         CloseCabinet(),
+        PourWater(),
+        TransferWater(),
     )
 }
 

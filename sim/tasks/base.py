@@ -132,6 +132,10 @@ class Task(ABC):
         """What the goal variable is measured against, read when the episode begins."""
         return 0.0
 
+    def allowed(self, engine: Engine, goal: Goal) -> bool:
+        """What else has to hold at a physics step for the goal to count, such as a cup that is upright."""
+        return True
+
     def met(self, value: float, speed: float, goal: float) -> bool:
         """ARNOLD's condition at one physics step; both limits are strict."""
         return abs(value - goal) < self.tolerance and abs(speed) < self.speed_limit

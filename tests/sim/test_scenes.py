@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robot.errors import TongsError
-from sim.language import centimetre_phrases, degree_phrases, negate, percent_phrases
+from sim.language import centimetre_phrases, degree_phrases, negate, percent_phrases, share_phrases
 from sim.scenes import asked_for, draw_scene
 from sim.splits import SPLITS
 from sim.tasks import TASKS
@@ -108,6 +108,14 @@ def test_distractors_differ_in_colour_and_keep_apart():
         first, second = scene.bodies
         assert first.name.split("_")[0] != second.name.split("_")[0]
         assert np.linalg.norm(np.subtract(first.position, second.position)) > 0.13
+
+
+@pytest.mark.parametrize("wording", ["seen", "unseen"])
+def test_share_phrases_mean_their_value(wording):
+    for percent in range(101):
+        for phrase in share_phrases(percent, wording):
+            value = 1.0 if phrase in ("all", "everything") else spoken_value(phrase.replace("%", " percent"))
+            assert abs(value - percent / 100) < 0.004, phrase
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_the_same_actions_give_the_same_world_to_the_last_bit(world):
     np.testing.assert_array_equal(*states)
 
 
-@pytest.mark.parametrize("task", ["pickup_object", "close_cabinet"])
+@pytest.mark.parametrize("task", ["pickup_object", "transfer_water"])
 def test_a_restored_episode_goes_on_to_the_last_bit(task):
     world = World(task, cameras={})
     world.reset("val", 2)
@@ -136,7 +136,7 @@ def test_path_since_grasp_is_remembered_and_forgotten(world):
     assert not world.observe().state[path].any()
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", [name for name in TASKS if "water" not in name])
 def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
     world = World(task, cameras={})
     names = ENVIRONMENT_STATE_NAMES

@@ -1,0 +1,269 @@
+"""Pour water out of a cup, or from a cup into a bowl; water is frictionless drops, counted where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import cos, inf, pi, radians
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from robot.skills import Pose, Skill, Skills, downward
+from sim.engines.base import Engine
+from sim.language import Wording, choose, share_phrases
+from sim.objects import (
+    BOWL_HEIGHT,
+    BOWL_INSIDE,
+    CUP_HEIGHT,
+    CUP_INSIDE,
+    CUP_WALL,
+    DROP_RADIUS,
+    bowl,
+    cup,
+    palette,
+    tray,
+    water,
+)
+from sim.splits import Pool
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+_NAMED = (10, 20, 25, 30, 33, 40, 50, 60, 67, 70, 75, 80, 90, 100)
+_UPRIGHT = cos(radians(30.0))
+_GRIP_HEIGHT = 0.044
+_LEAN = radians(35.0)
+"""How far the hand leans back from the side to which it pours, so that it is out of the water's way."""
+_STEEPEST = radians(125.0)
+_FLOWING = radians(38.0)
+"""Tilt (rad) up to which no cup loses water."""
+_YAW = 0.3
+
+
+class WaterTask(Task):
+    """What pouring out and pouring over share: a cup is held, tilted about the axis between the fingers, and put
+    upright again. The goal counts only while the held cup is within 30 degrees of upright (ARNOLD)."""
+
+    unit = "fraction"
+    tolerance = 0.10
+    speed_limit = inf
+    scale = 1.0
+    layers: int
+    templates: Mapping[Wording, tuple[str, ...]]
+
+    def held(self, goal: Goal) -> str:
+        """The cup that is taken."""
+        raise NotImplementedError
+
+    def place(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """Where the tool is (3,) while it pours."""
+        raise NotImplementedError
+
+    def side(self, engine: Engine, goal: Goal) -> float:
+        """1 if the cup is poured towards its own -y, -1 for +y."""
+        raise NotImplementedError
+
+    def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
+        return choose(
+            rng, self.templates[wording], thing=goal.words, share=share_phrases(round(goal.value * 100), wording)
+        )
+
+    def drops(self, goal: Goal) -> tuple[str, ...]:
+        return tuple(f"{self.held(goal)}_water_{i}" for i in range(9 * self.layers))
+
+    def speed(self, engine: Engine, goal: Goal) -> float:
+        return 0.0
+
+    def allowed(self, engine: Engine, goal: Goal) -> bool:
+        return engine.uprightness(self.held(goal)) > _UPRIGHT
+
+    def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
+        """Fingers along the cup's own x, just below the rim; turned and tilted with the cup."""
+        position, quaternion = engine.pose(self.held(goal))
+        turn = Rotation.from_quat(quaternion, scalar_first=True)
+        lean = Rotation.from_rotvec([-self.side(engine, goal) * _LEAN, 0.0, 0.0])
+        return Pose(position + turn.apply([0.0, 0.0, _GRIP_HEIGHT]), turn * lean * downward(pi / 2))
+
+    def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """To the place of pouring while water is missing; then only back to upright."""
+        position, quaternion = engine.pose(self.held(goal))
+        turn = Rotation.from_quat(quaternion, scalar_first=True)
+        up = turn.apply([0.0, 0.0, 1.0])
+        back = np.cross(up, (0.0, 0.0, 1.0))
+        missing = goal.value - self.value(engine, goal)
+        way = self.place(engine, goal) - position - turn.apply([0.0, 0.0, _GRIP_HEIGHT])
+        return np.concatenate([way, np.zeros(3)] if missing > 0.5 * self.tolerance else [np.zeros(3), back])
+
+    def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
+        engine, goal = world.engine, world.goal_spec
+        yield from self.take(world, skills, rng, opening=1.0)
+        closing = self._closing(engine, goal)
+        drop = 1.0 / (9 * self.layers)
+        careful = rng.uniform(0.05, 0.07)
+        while True:
+            if goal.value - self.value(engine, goal) > 0.6 * self.tolerance:
+                upright = self._upright(skills.pose(), closing, engine, goal)
+                above = Pose(skills.pose().position, upright)
+                if above.position[2] < 0.16:
+                    above = above.moved((0.0, 0.0, 0.18 - above.position[2]))
+                    yield from skills.move(above, 0.0, patience=0.5)
+                place = self.place(engine, goal)
+                yield from skills.move(Pose(place, upright), 0.0, patience=0.5)
+                tilt, towards = 0.0, self.side(engine, goal) * closing
+                before = value = self.value(engine, goal)
+                while value + 4 * (value - before) < goal.value - 1.4 * drop and tilt < _STEEPEST:
+                    tilt += 0.15 if tilt < _FLOWING else careful * (1.0 if value == before else 0.0)
+                    yield from skills.hold(0.1, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
+                    before, value = value, self.value(engine, goal)
+                if goal.value > 1.0 - drop:
+                    yield from skills.hold(0.4, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
+                while tilt > 0.0:
+                    tilt = max(0.0, tilt - 0.20)
+                    yield from skills.hold(0.1, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
+                yield from skills.move(Pose(place, upright), 0.0, patience=0.5)
+            yield from skills.hold(0.3, 0.0)
+
+    def _closing(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """The cup's own x, levelled (3,): the axis between the fingers."""
+        axis = Rotation.from_quat(engine.pose(self.held(goal))[1], scalar_first=True).apply([1.0, 0.0, 0.0])
+        axis[2] = 0.0
+        return axis / np.linalg.norm(axis)
+
+    def _upright(self, here: Pose, closing: NDArray[np.float64], engine: Engine, goal: Goal) -> Rotation:
+        """The hand's rotation once the held cup is upright."""
+        up = Rotation.from_quat(engine.pose(self.held(goal))[1], scalar_first=True).apply([0.0, 0.0, 1.0])
+        back = np.cross(up, (0.0, 0.0, 1.0))
+        angle = np.arctan2(np.linalg.norm(back), up[2])
+        axis = back / max(float(np.linalg.norm(back)), 1e-9)
+        return Rotation.from_rotvec(angle * axis) * here.rotation
+
+
+class PourWater(WaterTask):
+    """Pour a share of the water out of the named one of two cups, over a tray."""
+
+    name = "pour_water"
+    goal_range = (0.10, 1.0)
+    layers = 4
+    templates = {
+        "seen": (
+            "pour {share} of the water out of the {thing}",
+            "pour out {share} of the water in the {thing}",
+            "pour {share} of the water from the {thing}",
+            "please empty {share} of the {thing}",
+            "tip {share} of the water out of the {thing}",
+        ),
+        "unseen": (
+            "get rid of {share} of the water in the {thing}",
+            "let {share} of the water run out of the {thing}",
+        ),
+    }
+
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation([c for c in palette(objects) if c != "blue"])[:2]]
+        sides = rng.permutation([-1.0, 1.0])
+        bodies, candidates = [tray((0.50, 0.0, 0.0))], []
+        for colour, side in zip(colours, sides, strict=True):
+            name = f"{colour}_cup"
+            position = (float(rng.uniform(0.40, 0.58)), float(side * rng.uniform(0.19, 0.25)), 0.0)
+            yaw = float(rng.uniform(-_YAW, _YAW))
+            bodies += [cup(name, colour, position, yaw), *water(f"{name}_water", self.layers, position, yaw)]
+            goal = pick_goal(rng, 15, 100, _NAMED, None, 0)
+            other = pick_goal(rng, 15, 100, _NAMED, goal, 30)
+            candidates.append(Candidate(name, (f"{colour} cup",), goal / 100, other / 100))
+        return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
+
+    def held(self, goal: Goal) -> str:
+        return goal.body
+
+    def side(self, engine: Engine, goal: Goal) -> float:
+        return 1.0 if goal.reference > 0 else -1.0
+
+    def reference(self, engine: Engine, body: str) -> float:
+        """Where the cup stood (y in m): it is poured towards the middle of the table."""
+        return float(engine.pose(body)[0][1])
+
+    def place(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        return np.array([0.50, 0.05 * self.side(engine, goal), 0.22])
+
+    def value(self, engine: Engine, goal: Goal) -> float:
+        """The share of its water that is no longer in the cup."""
+        return 1.0 - inside(engine, goal.body, self.drops(goal), CUP_INSIDE, CUP_HEIGHT)
+
+
+class TransferWater(WaterTask):
+    """Pour a share of a cup's water into the named one of two bowls; less than 10 % may go astray."""
+
+    name = "transfer_water"
+    goal_range = (0.20, 0.80)
+    layers = 4
+    templates = {
+        "seen": (
+            "transfer {share} of the water to the {thing}",
+            "pour {share} of the water into the {thing}",
+            "fill {share} of the water into the {thing}",
+            "please move {share} of the water to the {thing}",
+            "put {share} of the water in the {thing}",
+        ),
+        "unseen": (
+            "let {share} of the water run into the {thing}",
+            "the {thing} should receive {share} of the water",
+        ),
+    }
+    _CUP = "cup"
+    _SPILL = 0.10
+
+    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
+        known = [colour for colour in palette(objects) if colour not in ("blue", "white")]
+        colours = [str(colour) for colour in rng.permutation(known)[:2]]
+        sides = rng.permutation([-1.0, 1.0])
+        place = (float(rng.uniform(0.42, 0.56)), float(rng.uniform(-0.03, 0.03)), 0.0)
+        yaw = float(rng.uniform(-_YAW, _YAW))
+        bodies = [cup(self._CUP, "white", place, yaw), *water(f"{self._CUP}_water", self.layers, place, yaw)]
+        candidates = []
+        for colour, side in zip(colours, sides, strict=True):
+            name = f"{colour}_bowl"
+            position = (float(rng.uniform(0.42, 0.56)), float(side * rng.uniform(0.19, 0.25)), 0.0)
+            bodies.append(bowl(name, colour, position, float(rng.uniform(-_YAW, _YAW))))
+            goal = pick_goal(rng, 20, 80, _NAMED, None, 0)
+            other = pick_goal(rng, 20, 80, _NAMED, goal, 30)
+            candidates.append(Candidate(name, (f"{colour} bowl",), goal / 100, other / 100))
+        return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
+
+    def held(self, goal: Goal) -> str:
+        return self._CUP
+
+    def side(self, engine: Engine, goal: Goal) -> float:
+        return -1.0 if goal.reference > 0 else 1.0
+
+    def reference(self, engine: Engine, body: str) -> float:
+        """Where the bowl stood (y in m): on which side of the cup it is."""
+        return float(engine.pose(body)[0][1])
+
+    def place(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """Over the bowl, a little on the near side of its middle."""
+        middle = engine.pose(goal.body)[0]
+        towards = np.cross(self._closing(engine, goal), (0.0, 0.0, 1.0)) * self.side(engine, goal)
+        return middle + (0.0, 0.0, BOWL_HEIGHT + 0.055) - 0.030 * towards
+
+    def value(self, engine: Engine, goal: Goal) -> float:
+        """The share of the water that is in the bowl."""
+        return inside(engine, goal.body, self.drops(goal), BOWL_INSIDE, BOWL_HEIGHT)
+
+    def allowed(self, engine: Engine, goal: Goal) -> bool:
+        if not super().allowed(engine, goal):
+            return False
+        kept = inside(engine, self._CUP, self.drops(goal), CUP_INSIDE, CUP_HEIGHT)
+        return 1.0 - kept - self.value(engine, goal) < self._SPILL
+
+
+def inside(engine: Engine, vessel: str, drops: tuple[str, ...], half_width: float, height: float) -> float:
+    """The share of the drops whose centre is in a vessel, or at most a drop's radius above its rim."""
+    position, quaternion = engine.pose(vessel)
+    turn = Rotation.from_quat(quaternion, scalar_first=True).as_matrix()
+    local = (engine.positions(drops) - position) @ turn
+    within = (np.abs(local[:, :2]) < half_width).all(axis=1)
+    within &= (local[:, 2] > 0.5 * CUP_WALL) & (local[:, 2] < height + DROP_RADIUS)
+    return float(within.mean())
