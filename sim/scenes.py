@@ -11,7 +11,7 @@ import numpy as np
 from robot.errors import TongsError, unknown
 from sim.language import Wording
 from sim.splits import find_split
-from sim.surroundings import novel_surroundings, perturbed_surroundings
+from sim.surroundings import novel_surroundings, perturbed, seen_surroundings
 from sim.tasks import find_task
 from sim.tasks.base import Candidate, SceneSpec
 
@@ -32,15 +32,17 @@ def generator(task: str, split: str, index: int, purpose: str) -> np.random.Gene
 def draw_scene(task: str, split: str, index: int) -> SceneSpec:
     """The scene with this number. Indices have no upper bound."""
     kind = find_split(split)
-    scene = find_task(task).draw(generator(task, split, index, "scene"), kind.objects)
+    scene = find_task(task).draw(generator(task, split, index, "scene"), kind)
     room = generator(task, split, index, "surroundings")
     if kind.surroundings == "novel":
         return replace(scene, surroundings=novel_surroundings(room))
-    if kind.strength > 0.0:
-        x, y, z = kind.strength * room.uniform(-0.08, 0.08, 3)
-        around = perturbed_surroundings(room, kind.strength)
-        return replace(scene, surroundings=around, arm_shift=(float(x), float(y), float(z)))
-    return scene
+    around = seen_surroundings(room)
+    if kind.strength == 0.0:
+        return replace(scene, surroundings=around)
+    shaking = generator(task, split, index, "perturbation")
+    x, y, z = kind.strength * shaking.uniform(-0.08, 0.08, 3)
+    around = perturbed(around, shaking, kind.strength)
+    return replace(scene, surroundings=around, arm_shift=(float(x), float(y), float(z)))
 
 
 def asked_for(scene: SceneSpec, variant: str) -> tuple[Candidate, float]:

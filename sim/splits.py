@@ -1,4 +1,4 @@
-"""The splits: which of the factors objects, surroundings and start are as in training and which are not."""
+"""The splits: which of the factors objects, surroundings and goals are as in training and which are not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 from robot.errors import TongsError, unknown
 
 Pool = Literal["seen", "novel"]
+Goals = Literal["seen", "held_out", "any"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Split:
     Attributes:
         name: as users type it.
         objects: colours and shapes of the things (for furniture its look) that training has, or others.
-        surroundings: the known room, or another one.
+        surroundings: rooms as in training, or others.
+        goals: values as in training, the one kept from it, or any.
         base: the split whose scenes these are, changed; its own name where it has its own scenes.
         strength: of the perturbation, 0 (none) to 1.
     """
@@ -25,6 +27,7 @@ class Split:
     name: str
     objects: Pool = "seen"
     surroundings: Pool = "seen"
+    goals: Goals = "seen"
     base: str = ""
     strength: float = 0.0
 
@@ -40,6 +43,8 @@ SPLITS: dict[str, Split] = {
     "test": Split("test"),
     "novel_object": Split("novel_object", objects="novel"),
     "novel_scene": Split("novel_scene", surroundings="novel"),
+    "novel_state": Split("novel_state", goals="held_out"),
+    "any_state": Split("any_state", goals="any"),
     "perturbed": Split("perturbed", base="test", strength=0.5),
 }
 """Each novel split differs from `test` in exactly one factor. `perturbed` shows the scenes of `test`, shaken;

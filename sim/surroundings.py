@@ -10,6 +10,14 @@ from robot.description import Body, Colour, Geom, Vector
 from sim.model import CAMERAS, FLOOR, WOOD, Camera, Light, table
 from sim.objects import COLOURS, NOVEL_COLOURS, block
 
+TABLES: tuple[Colour, ...] = (
+    WOOD,
+    (0.86, 0.80, 0.70, 1.0),  # birch
+    (0.68, 0.56, 0.42, 1.0),  # oak
+    (0.80, 0.80, 0.79, 1.0),  # grey laminate
+    (0.72, 0.66, 0.62, 1.0),  # stone
+)
+FLOORS: tuple[Colour, ...] = (FLOOR, (0.45, 0.46, 0.48, 1.0), (0.62, 0.58, 0.52, 1.0))
 NOVEL_TABLES: tuple[Colour, ...] = (
     (0.32, 0.22, 0.16, 1.0),  # walnut
     (0.40, 0.48, 0.56, 1.0),  # slate blue
@@ -56,42 +64,53 @@ class Surroundings:
         )
 
 
+def seen_surroundings(rng: np.random.Generator) -> Surroundings:
+    """A room as in training: one of five tables and three floors, the lamp a little turned and dimmed, the camera up to
+    8 mm off."""
+    return Surroundings(
+        table=TABLES[rng.integers(len(TABLES))],
+        floor=FLOORS[rng.integers(len(FLOORS))],
+        light=_changed(Light(), rng, 0.4),
+        camera_shift=_vector(rng.uniform(-0.008, 0.008, 3)),
+        target_shift=_vector(rng.uniform(-0.005, 0.005, 3)),
+    )
+
+
 def novel_surroundings(rng: np.random.Generator) -> Surroundings:
-    """A room that training never shows: another table and floor, a shelf or boxes behind, other light, and a camera
-    that was put up again by hand (up to 2 cm and about 1 degree off)."""
+    """A room that training never shows: another table and floor, a shelf and boxes around, stronger changes of the light,
+    and a camera that was put up again by hand (up to 2 cm off)."""
     return Surroundings(
         table=NOVEL_TABLES[rng.integers(len(NOVEL_TABLES))],
         floor=NOVEL_FLOORS[rng.integers(len(NOVEL_FLOORS))],
-        light=_lamp(rng, 1.0),
+        light=_changed(Light(), rng, 1.0),
         camera_shift=_vector(rng.uniform(-0.02, 0.02, 3)),
         target_shift=_vector(rng.uniform(-0.015, 0.015, 3)),
         furniture=_furniture(rng),
     )
 
 
-def perturbed_surroundings(rng: np.random.Generator, strength: float) -> Surroundings:
-    """The known room, changed by `strength` (0 to 1): camera up to 6 cm, light, table colour, clutter."""
-    colour = rng.uniform(0.1, 0.95, 3)
-    blend = (1.0 - 0.8 * strength) * np.array(WOOD[:3]) + 0.8 * strength * colour
-    light = _lamp(rng, strength)
+def perturbed(around: Surroundings, rng: np.random.Generator, strength: float) -> Surroundings:
+    """The same room changed by `strength` (0 to 1): camera up to 6 cm, light, table colour, clutter."""
+    blend = (1.0 - 0.8 * strength) * np.array(around.table[:3]) + 0.8 * strength * rng.uniform(0.1, 0.95, 3)
+    light = _changed(around.light, rng, strength)
     shift, target = strength * rng.uniform(-0.06, 0.06, 3), strength * rng.uniform(-0.04, 0.04, 3)
-    return Surroundings(
+    return replace(
+        around,
         table=(float(blend[0]), float(blend[1]), float(blend[2]), 1.0),
         light=light,
-        camera_shift=_vector(shift),
-        target_shift=_vector(target),
+        camera_shift=_sum(around.camera_shift, _vector(shift)),
+        target_shift=_sum(around.target_shift, _vector(target)),
         clutter=_clutter(rng)[: round(strength * _MOST_CLUTTER)],
     )
 
 
-def _lamp(rng: np.random.Generator, strength: float) -> Light:
-    """A lamp turned and dimmed by up to `strength`."""
-    usual = Light()
-    direction = np.add(usual.direction, strength * rng.uniform((-0.5, -0.8, -0.1), (0.5, 0.2, 0.1)))
+def _changed(light: Light, rng: np.random.Generator, strength: float) -> Light:
+    """The lamp turned and dimmed by up to `strength`."""
+    direction = np.add(light.direction, strength * rng.uniform((-0.5, -0.8, -0.1), (0.5, 0.2, 0.1)))
     return Light(
         _vector(direction),
-        usual.brightness * float(1.0 + strength * rng.uniform(-0.35, 0.35)),
-        usual.ambient * float(1.0 + strength * rng.uniform(-0.25, 0.25)),
+        light.brightness * float(1.0 + strength * rng.uniform(-0.35, 0.35)),
+        light.ambient * float(1.0 + strength * rng.uniform(-0.25, 0.25)),
     )
 
 

@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 from robot.description import Body, Vector
 from robot.skills import Pose, Skill, Skills
 from sim.engines.base import Engine
+from sim.goals import GoalSet
 from sim.language import Wording
-from sim.splits import Pool
+from sim.splits import Split
 from sim.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -78,21 +79,28 @@ class Task(ABC):
         name: as users type it.
         unit: of the goal variable: "m", "deg" or "fraction".
         tolerance: the goal counts as met while |value - goal| < tolerance.
-        goal_range: smallest and largest goal value.
+        goals: the values that it may be asked for.
         speed_limit: and while the speed is below this (m/s or fraction/s; ARNOLD's limits per 1/120 s step).
+        grain: one step of `goals` in the task's unit.
         scale: the value that is 1 in the normalised goal variable of a dataset.
     """
 
     name: str
     unit: str
     tolerance: float
-    goal_range: tuple[float, float]
+    goals: GoalSet
     speed_limit: float
+    grain: float = 0.01
     scale: float
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
-        """A random scene with things as training has them, or with others."""
+    def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
+        """A random scene with the things and the goals of the split."""
+
+    @property
+    def goal_range(self) -> tuple[float, float]:
+        """Smallest and largest goal value in the task's unit."""
+        return self.goals.low * self.grain, self.goals.high * self.grain
 
     @abstractmethod
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
@@ -145,14 +153,3 @@ def vary(rng: np.random.Generator, pose: Pose, spread: float) -> Pose:
     """A via-point above a pose: somewhere within `spread` m to the side and 8 to 16 cm higher, slightly turned."""
     offset = np.array([*rng.uniform(-spread, spread, 2), rng.uniform(0.08, 0.16)])
     return Pose(pose.position + offset, Rotation.from_rotvec(rng.uniform(-0.12, 0.12, 3)) * pose.rotation)
-
-
-def pick_goal(
-    rng: np.random.Generator, low: int, high: int, named: tuple[int, ...], away_from: int | None, gap: int
-) -> int:
-    """A whole number in [low, high], half the time one that people have a name for; at least `gap` from another."""
-    allowed = [n for n in range(low, high + 1) if away_from is None or abs(n - away_from) >= gap]
-    names = [n for n in named if n in allowed]
-    if names and rng.random() < 0.5:
-        return names[rng.integers(len(names))]
-    return allowed[rng.integers(len(allowed))]

@@ -14,12 +14,12 @@ from scipy.spatial.transform import Rotation
 from robot.description import Body
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
+from sim.goals import GoalSet
 from sim.language import Wording, choose, percent_phrases
 from sim.objects import (
     DOOR_TRAVEL,
     DRAWER_TRAVEL,
-    NOVEL_LOOKS,
-    PLAIN,
+    LOOKS,
     Look,
     Side,
     cabinet_unit,
@@ -27,13 +27,13 @@ from sim.objects import (
     drawer_bar,
     drawer_unit,
 )
-from sim.splits import Pool
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
+from sim.splits import Goals, Split
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
 
-_NAMED = (0, 10, 20, 25, 30, 33, 40, 50, 60, 67, 70, 75, 80, 90, 100)
+_NAMED = (10, 20, 30, 33, 40, 60, 67, 70, 80, 90)
 _SIDES: tuple[Side, Side] = ("left", "right")
 _FINGERS_APART = 0.62
 _LIFT = 0.004
@@ -41,16 +41,21 @@ _ARC = 0.12
 """Longest way between two waypoints, as a fraction of the joint's range."""
 
 
-def _to_open(rng: np.random.Generator) -> tuple[float, int, int]:
-    goal = pick_goal(rng, 20, 100, _NAMED, None, 0)
-    return 0.0, goal, pick_goal(rng, 20, 100, _NAMED, goal, 30)
+Openings = Callable[[np.random.Generator, GoalSet, Goals], tuple[float, int, int]]
+"""Draws a part's opening at the start (fraction), and two goals for it in percent."""
 
 
-def _to_close(rng: np.random.Generator) -> tuple[float, int, int]:
-    start = int(rng.integers(55, 101))
-    goal = pick_goal(rng, 0, start - 25, _NAMED, None, 0)
+def _to_open(rng: np.random.Generator, values: GoalSet, goals: Goals) -> tuple[float, int, int]:
+    goal = values.draw(rng, goals)
+    return 0.0, goal, values.another(rng, goals, goal, 30)
+
+
+def _to_close(rng: np.random.Generator, values: GoalSet, goals: Goals) -> tuple[float, int, int]:
+    least = max(55, values.held_out + 25) if goals == "held_out" else 55
+    start = int(rng.integers(least, 101))
+    goal = values.draw(rng, goals, most=start - 25)
     gap = 30 if start >= 85 else 15
-    return start / 100, goal, pick_goal(rng, 0, start - 20, _NAMED, goal, gap)
+    return start / 100, goal, values.another(rng, goals, goal, gap, most=start - 20)
 
 
 class FurnitureTask(Task):
@@ -66,12 +71,11 @@ class FurnitureTask(Task):
 
     unit = "fraction"
     tolerance = 0.10
-    goal_range = (0.0, 1.0)
     speed_limit = 0.05 * 120
     scale = 1.0
     kind: str
     travel: float
-    openings: Callable[[np.random.Generator], tuple[float, int, int]]
+    openings: Openings
     wordings: Mapping[Wording, tuple[str, ...]]
     extremes: Mapping[int, Mapping[Wording, tuple[str, ...]]] = {}
 
@@ -83,12 +87,13 @@ class FurnitureTask(Task):
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
         """Where the tool would hold the handle if the part stood at `fraction` of its way."""
 
-    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
-        unit = self.furniture(rng, PLAIN if objects == "seen" else NOVEL_LOOKS[rng.integers(len(NOVEL_LOOKS))])
+    def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
+        looks = LOOKS[split.objects]
+        unit = self.furniture(rng, looks[rng.integers(len(looks))])
         order = [str(side) for side in rng.permutation(_SIDES)]
         candidates, joints = [], {}
         for side in order:
-            start, goal, other = self.openings(rng)
+            start, goal, other = self.openings(rng, self.goals, split.goals)
             joints[f"{side}_{self.kind}"] = start * self.travel
             candidates.append(Candidate(f"{side}_{self.kind}", (side,), goal / 100, other / 100))
         return SceneSpec((unit,), (candidates[0], candidates[1]), joints)
@@ -176,6 +181,7 @@ class OpenDrawer(DrawerTask):
 
     name = "open_drawer"
     openings = staticmethod(_to_open)
+    goals = GoalSet(20, 100, (25, 50, 75, 100), held_out=75, margin=10, named=_NAMED)
     wordings = {
         "seen": (
             "open the {side} drawer {percent}",
@@ -198,6 +204,7 @@ class OpenCabinet(CabinetTask):
 
     name = "open_cabinet"
     openings = staticmethod(_to_open)
+    goals = GoalSet(20, 100, (25, 50, 75, 100), held_out=50, margin=10, named=_NAMED)
     wordings = {
         "seen": (
             "open the {side} cabinet {percent}",
@@ -220,6 +227,7 @@ class CloseDrawer(DrawerTask):
 
     name = "close_drawer"
     openings = staticmethod(_to_close)
+    goals = GoalSet(0, 75, (0, 25, 50, 75), held_out=25, margin=10, named=_NAMED)
     wordings = {
         "seen": (
             "close the {side} drawer until it is {percent} open",
@@ -253,6 +261,7 @@ class CloseCabinet(CabinetTask):
 
     name = "close_cabinet"
     openings = staticmethod(_to_close)
+    goals = GoalSet(0, 75, (0, 25, 50, 75), held_out=50, margin=10, named=_NAMED)
     wordings = {
         "seen": (
             "close the {side} cabinet until it is {percent} open",

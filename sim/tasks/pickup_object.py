@@ -10,15 +10,15 @@ from scipy.spatial.transform import Rotation
 
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
+from sim.goals import GoalSet
 from sim.language import Wording, centimetre_phrases, choose
 from sim.objects import block, cylinder, palette, puck
-from sim.splits import Pool
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
+from sim.splits import Pool, Split
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
 
-_NAMED = (10, 15, 20, 25, 30, 35, 40)
 _YAW = 0.7
 _SHAPES: dict[Pool, tuple[str, str]] = {"seen": ("block", "cylinder"), "novel": ("bar", "puck")}
 
@@ -29,12 +29,12 @@ class PickupObject(Task):
     name = "pickup_object"
     unit = "m"
     tolerance = 0.05
-    goal_range = (0.10, 0.40)
+    goals = GoalSet(10, 40, (10, 20, 30, 40), held_out=20, margin=5, named=(15, 25, 35))
     speed_limit = 0.001 * 120
     scale = 0.40
 
-    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation(list(palette(objects)))[:2]]
+    def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation(list(palette(split.objects)))[:2]]
         spots = [rng.uniform((0.38, -0.22), (0.62, 0.22))]
         while len(spots) < 2:
             spot = rng.uniform((0.38, -0.22), (0.62, 0.22))
@@ -42,7 +42,7 @@ class PickupObject(Task):
                 spots.append(spot)
         bodies, candidates = [], []
         for colour, (x, y) in zip(colours, spots, strict=True):
-            shape = _SHAPES[objects][rng.integers(2)]
+            shape = _SHAPES[split.objects][rng.integers(2)]
             name = f"{colour}_{shape}"
             half_height = float(rng.uniform(0.020, 0.035))
             position = (float(x), float(y), half_height)
@@ -57,8 +57,8 @@ class PickupObject(Task):
                 bodies.append(puck(name, colour, 0.029, 0.018, (float(x), float(y), 0.018)))
             else:
                 bodies.append(cylinder(name, colour, float(rng.uniform(0.018, 0.027)), half_height, position))
-            goal = pick_goal(rng, 10, 40, _NAMED, None, 0)
-            other = pick_goal(rng, 10, 40, _NAMED, goal, 12)
+            goal = self.goals.draw(rng, split.goals)
+            other = self.goals.another(rng, split.goals, goal, 12)
             words = (f"{colour} {shape}", f"{colour} {shape}", f"{colour} object")
             candidates.append(Candidate(name, words, goal / 100, other / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))

@@ -11,19 +11,17 @@ from scipy.spatial.transform import Rotation
 
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
+from sim.goals import GoalSet
 from sim.language import Wording, choose, degree_phrases
 from sim.objects import bottle, palette
-from sim.splits import Pool
+from sim.splits import Split
 from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
 
 
-_NAMED = (0, 45, 135, 180)
 _ASKEW = 0.5
-_LEAST = 30
-"""Degrees by which a goal differs from the start, so that lying still is never success."""
 
 
 class ReorientObject(Task):
@@ -36,12 +34,13 @@ class ReorientObject(Task):
     name = "reorient_object"
     unit = "deg"
     tolerance = 20.0
-    goal_range = (0.0, 180.0)
+    goals = GoalSet(0, 180, (0, 45, 135, 180), held_out=135, margin=20, step=5, start=90)
+    grain = 1.0
     speed_limit = 0.001 * 120
     scale = 180.0
 
-    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation(list(palette(objects)))[:2]]
+    def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation(list(palette(split.objects)))[:2]]
         sides = rng.permutation([-1.0, 1.0])
         bodies, candidates = [], []
         for colour, side in zip(colours, sides, strict=True):
@@ -51,9 +50,10 @@ class ReorientObject(Task):
             yaw = float(rng.choice([-1.0, 1.0]) * pi / 2 + rng.uniform(-_ASKEW, _ASKEW))
             lying = Rotation.from_euler("ZY", [yaw, pi / 2])  # own z along the table
             quaternion = lying.as_quat(scalar_first=True)
-            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion), objects == "novel"))
-            goal = _pick_angle(rng, None)
-            candidates.append(Candidate(name, (f"{colour} bottle",), float(goal), float(_pick_angle(rng, goal))))
+            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion), split.objects == "novel"))
+            goal = self.goals.draw(rng, split.goals)
+            other = self.goals.another(rng, split.goals, goal, 40)
+            candidates.append(Candidate(name, (f"{colour} bottle",), float(goal), float(other)))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
@@ -117,13 +117,3 @@ class ReorientObject(Task):
                 rotation = Rotation.from_rotvec(turn) * skills.pose().rotation
                 yield from skills.move(Pose(place, rotation), 0.0, patience=0.5)
             yield from skills.hold(0.3, 0.0)
-
-
-def _pick_angle(rng: np.random.Generator, other: int | None) -> int:
-    """A goal in degrees away from the start, half the time one of ARNOLD's four; at least 40 from another."""
-    allowed = [angle for angle in range(0, 181, 5) if abs(angle - 90) >= _LEAST]
-    allowed = [angle for angle in allowed if other is None or abs(angle - other) >= 40]
-    names = [angle for angle in _NAMED if angle in allowed]
-    if rng.random() < 0.5:
-        return names[rng.integers(len(names))]
-    return allowed[rng.integers(len(allowed))]

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
+from sim.goals import GoalSet
 from sim.language import Wording, choose, share_phrases
 from sim.objects import (
     BOWL_HEIGHT,
@@ -26,13 +27,13 @@ from sim.objects import (
     tray,
     water,
 )
-from sim.splits import Pool
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, pick_goal
+from sim.splits import Split
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
 
-_NAMED = (10, 20, 25, 30, 33, 40, 50, 60, 67, 70, 75, 80, 90, 100)
+_NAMED = (20, 30, 33, 40, 60, 67, 70, 80, 90)
 _UPRIGHT = cos(radians(30.0))
 _GRIP_HEIGHT = 0.044
 _LEAN = radians(35.0)
@@ -145,7 +146,7 @@ class PourWater(WaterTask):
     """Pour a share of the water out of the named one of two cups, over a tray."""
 
     name = "pour_water"
-    goal_range = (0.10, 1.0)
+    goals = GoalSet(15, 100, (25, 50, 75, 100), held_out=75, margin=10, named=_NAMED)
     layers = 4
     templates = {
         "seen": (
@@ -161,8 +162,8 @@ class PourWater(WaterTask):
         ),
     }
 
-    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation([c for c in palette(objects) if c != "blue"])[:2]]
+    def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
+        colours = [str(colour) for colour in rng.permutation([c for c in palette(split.objects) if c != "blue"])[:2]]
         sides = rng.permutation([-1.0, 1.0])
         bodies, candidates = [tray((0.50, 0.0, 0.0))], []
         for colour, side in zip(colours, sides, strict=True):
@@ -170,8 +171,8 @@ class PourWater(WaterTask):
             position = (float(rng.uniform(0.40, 0.58)), float(side * rng.uniform(0.19, 0.25)), 0.0)
             yaw = float(rng.uniform(-_YAW, _YAW))
             bodies += [cup(name, colour, position, yaw), *water(f"{name}_water", self.layers, position, yaw)]
-            goal = pick_goal(rng, 15, 100, _NAMED, None, 0)
-            other = pick_goal(rng, 15, 100, _NAMED, goal, 30)
+            goal = self.goals.draw(rng, split.goals)
+            other = self.goals.another(rng, split.goals, goal, 30)
             candidates.append(Candidate(name, (f"{colour} cup",), goal / 100, other / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
@@ -197,7 +198,7 @@ class TransferWater(WaterTask):
     """Pour a share of a cup's water into the named one of two bowls; less than 10 % may go astray."""
 
     name = "transfer_water"
-    goal_range = (0.20, 0.80)
+    goals = GoalSet(20, 80, (20, 40, 60, 80), held_out=60, margin=10, named=(25, 30, 33, 50, 67, 70, 75))
     layers = 4
     templates = {
         "seen": (
@@ -215,8 +216,8 @@ class TransferWater(WaterTask):
     _CUP = "cup"
     _SPILL = 0.10
 
-    def draw(self, rng: np.random.Generator, objects: Pool = "seen") -> SceneSpec:
-        known = [colour for colour in palette(objects) if colour not in ("blue", "white")]
+    def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
+        known = [colour for colour in palette(split.objects) if colour not in ("blue", "white")]
         colours = [str(colour) for colour in rng.permutation(known)[:2]]
         sides = rng.permutation([-1.0, 1.0])
         place = (float(rng.uniform(0.42, 0.56)), float(rng.uniform(-0.03, 0.03)), 0.0)
@@ -227,8 +228,8 @@ class TransferWater(WaterTask):
             name = f"{colour}_bowl"
             position = (float(rng.uniform(0.42, 0.56)), float(side * rng.uniform(0.19, 0.25)), 0.0)
             bodies.append(bowl(name, colour, position, float(rng.uniform(-_YAW, _YAW))))
-            goal = pick_goal(rng, 20, 80, _NAMED, None, 0)
-            other = pick_goal(rng, 20, 80, _NAMED, goal, 30)
+            goal = self.goals.draw(rng, split.goals)
+            other = self.goals.another(rng, split.goals, goal, 30)
             candidates.append(Candidate(name, (f"{colour} bowl",), goal / 100, other / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
