@@ -77,7 +77,7 @@ def seen_surroundings(rng: np.random.Generator) -> Surroundings:
 
 
 def novel_surroundings(rng: np.random.Generator) -> Surroundings:
-    """A room that training never shows: another table and floor, a shelf and boxes around, stronger changes of the light,
+    """A room that training never shows: another table and floor, a shelf and boxes around, other light,
     and a camera that was put up again by hand (up to 2 cm off)."""
     return Surroundings(
         table=NOVEL_TABLES[rng.integers(len(NOVEL_TABLES))],
