@@ -42,6 +42,9 @@ class Pose:
         return replace(self, position=self.position + np.asarray(offset))
 
 
+_CORRECTION = 0.3
+
+
 @dataclass(frozen=True)
 class Manner:
     """How to move: m/s, m/s^2, rad/s, and the tolerances within which a pose counts as reached (m, rad)."""
@@ -128,9 +131,19 @@ class Skills:
         """Stay at a pose (the present one by default)."""
         at = at or self.pose()
         for _ in range(round(seconds / self._period)):
-            here = self.pose()
-            turn = (at.rotation * here.rotation.inv()).as_rotvec()
-            yield self._action(at.position - here.position, turn, gripper)
+            yield self.step(at, at, gripper)
+
+    def step(self, last: Pose, then: Pose, gripper: float) -> Action:
+        """One control period of a path that the caller times: from `last`, where the tool should be by now, to `then`.
+
+        A part of what the tool is off by is corrected with it; all of it at once would ring, because the arm answers
+        a period late.
+        """
+        here = self.pose()
+        offset = then.position - last.position + _CORRECTION * (last.position - here.position)
+        astray = (last.rotation * here.rotation.inv()).as_rotvec()
+        turn = (then.rotation * last.rotation.inv()).as_rotvec() + _CORRECTION * astray
+        return self._action(offset, turn, gripper)
 
     def grasp(self, at: Pose, opening: float = 1.0, clearance: float = 0.08, via: Pose | None = None) -> Skill:
         """Approach along the tool's own axis from `clearance` m away, and close."""
