@@ -31,6 +31,10 @@ def add_body(parent: mujoco.MjsBody, body: Body) -> None:
         joint = body.joint
         if joint.kind == "free":
             made.add_joint(name=joint.name, type=_JOINTS["free"], damping=joint.damping)
+        elif joint.kind == "point":
+            for letter, axis in zip("xyz", ((1, 0, 0), (0, 1, 0), (0, 0, 1)), strict=True):
+                name = f"{joint.name}_{letter}"
+                made.add_joint(name=name, type=_JOINTS["slide"], axis=axis, damping=joint.damping)
         else:
             made.add_joint(
                 name=joint.name,

@@ -41,7 +41,10 @@ class Geom:
 
 @dataclass(frozen=True)
 class Joint:
-    """How a body moves against its parent. `free` ignores everything but the name and the damping.
+    """How a body moves against its parent.
+
+    A `free` joint floats and turns, a `point` floats without turning: for shapes whose turning nobody can see or feel,
+    at half the cost. Both ignore everything but the name and the damping.
 
     Attributes:
         axis: direction of a hinge or slide.
@@ -52,7 +55,7 @@ class Joint:
     """
 
     name: str
-    kind: Literal["hinge", "slide", "free"]
+    kind: Literal["hinge", "slide", "free", "point"]
     axis: Vector = (0.0, 0.0, 1.0)
     low: float = 0.0
     high: float = 0.0

@@ -70,7 +70,7 @@ LOOKS: dict[Pool, tuple[Look, ...]] = {
     ),
 }
 """Looks of furniture in training and in the split `novel_object`."""
-CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.004, 0.070
+CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.007, 0.070
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
 DROP_RADIUS = 0.0070
@@ -172,7 +172,7 @@ def water(name: str, layers: int, position: Vector, yaw: float) -> tuple[Body, .
         z = CUP_WALL + 1.18 * DROP_RADIUS + i // 9 * 2.36 * DROP_RADIUS
         turned = (x * cos(yaw) - y * sin(yaw), x * sin(yaw) + y * cos(yaw), z)
         place = (position[0] + turned[0], position[1] + turned[1], position[2] + turned[2])
-        joint = Joint(f"{name}_{i}", "free", damping=_DRAG * mass)
+        joint = Joint(f"{name}_{i}", "point", damping=_DRAG * mass)
         drops.append(Body(f"{name}_{i}", place, joint=joint, geoms=(shape,)))
     return tuple(drops)
 

@@ -217,13 +217,10 @@ class World:
         self._command(action)
         q = self._kinematics.inverse(self._q, self._position, self._rotation.as_matrix())
         velocity = (q - self._q) / self._period
-        velocity /= max(1.0, float(np.max(np.abs(velocity) / _FASTEST)))
-        path = CubicHermiteSpline(
-            (0.0, self._period),
-            (self._q, self._q + velocity * self._period),
-            (self._velocity, velocity),
-        )
-        targets, velocities = path(self._times), path(self._times, 1)
+        targets, velocities = self._path(velocity)
+        while (np.abs(velocities) > _FASTEST).any():
+            velocity = 0.8 * velocity
+            targets, velocities = self._path(velocity)
         self._gripper = float(action[6])
         finger = self._gripper * panda.FINGER_TRAVEL
         finger_step = _FINGER_SPEED * self.engine.timestep
@@ -237,6 +234,12 @@ class World:
             self.success = self.success or self._held > self._hold_steps
         self._q, self._velocity = targets[-1], velocity
         self.steps += 1
+
+    def _path(self, velocity: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Joint targets and speeds (n, 7) at the physics steps of a period with this mean and final velocity (7,)."""
+        end = self._q + velocity * self._period
+        path = CubicHermiteSpline((0.0, self._period), (self._q, end), (self._velocity, velocity))
+        return path(self._times), path(self._times, 1)
 
     def _command(self, action: NDArray[np.float32]) -> None:
         """Move the commanded pose, on its leash around the measured one."""
@@ -315,8 +318,7 @@ class World:
             raise TongsError(f"the world of {self.task.name} has no scene yet; call reset() first")
 
 
-_FASTEST = 0.6 * np.asarray(panda.JOINT_VELOCITY)
-"""Mean joint speed over a control period; at its fastest point the cubic is then within the arm's limits."""
+_FASTEST = np.asarray(panda.JOINT_VELOCITY)
 
 
 def _extent(body: object) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ class Multibody:
 
 def add_body(client: Client, body: Body, folder: Path) -> Multibody:
     """Add the body and everything below it to the simulation of a client; `folder` takes the files that it reads."""
-    free = body.joint is not None and body.joint.kind == "free"
+    free = body.joint is not None and body.joint.kind in ("free", "point")
     number = client.loadURDF(
         str(write_urdf(body, folder)),
         basePosition=body.position,

@@ -91,9 +91,14 @@ class MujocoEngine:
         return self.data.xpos[self._groups[bodies]]
 
     def set_pose(self, body: str, position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> None:
-        joint = self.data.joint(int(self.model.body_jntadr[self._bodies[body]]))
-        joint.qpos[:] = np.concatenate([position, quaternion])
-        joint.qvel[:] = 0.0
+        index = self._bodies[body]
+        dof, joint = int(self.model.body_dofadr[index]), int(self.model.body_jntadr[index])
+        qpos = self.data.qpos[int(self.model.jnt_qposadr[joint]) :]
+        if self.model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
+            qpos[:7] = np.concatenate([position, quaternion])
+        else:
+            qpos[:3] = position - self.model.body_pos[index]
+        self.data.qvel[dof : dof + int(self.model.body_dofnum[index])] = 0.0
         mujoco.mj_forward(self.model, self.data)
 
     def height(self, body: str) -> float:
@@ -181,13 +186,15 @@ def _add_servos(spec: mujoco.MjSpec) -> None:
         )
         servo.gainprm[0], servo.biasprm[1], servo.biasprm[2] = stiffness, -stiffness, -damping
         servo.forcelimited, servo.forcerange = True, (-force, force)
-    # the real fingers share one spindle
+    # the real fingers share one spindle; were it soft, both at full force would drift to a side with what they hold
     spec.add_equality(
         type=mujoco.mjtEq.mjEQ_JOINT,
         name1=panda.FINGERS[0],
         name2=panda.FINGERS[1],
         objtype=mujoco.mjtObj.mjOBJ_JOINT,
         data=[0, 1] + [0] * 9,
+        solref=(0.01, 1.0),
+        solimp=(0.99, 0.999, 0.0001, 0.5, 2.0),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from math import cos, inf, pi, radians, sin
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ class WaterTask(Task):
         )
 
     def drops(self, goal: Goal) -> tuple[str, ...]:
-        return tuple(f"{self.held(goal)}_water_{i}" for i in range(9 * self.layers))
+        return _drops(self.held(goal), 9 * self.layers)
 
     def gone(self, engine: Engine, goal: Goal) -> float:
         """The share of its water that has left the cup."""
@@ -108,9 +109,12 @@ class WaterTask(Task):
         axis[2] = 0.0
         return self.side(engine, goal) * axis / np.linalg.norm(axis)
 
-    def place(self, engine: Engine, goal: Goal, axis: NDArray[np.float64], tilt: float = 0.0) -> NDArray[np.float64]:
-        """Where the tool is (3,) with the cup tilted by `tilt` rad: edge before the receiver, all above it."""
-        half, below, above = CUP_INSIDE + CUP_WALL, _GRIP_HEIGHT, CUP_HEIGHT - _GRIP_HEIGHT
+    def place(
+        self, engine: Engine, goal: Goal, axis: NDArray[np.float64], tilt: float = 0.0, grip: float = _GRIP_HEIGHT
+    ) -> NDArray[np.float64]:
+        """Where the tool is (3,) with the cup tilted by `tilt` rad and held `grip` m above its bottom: the cup's edge
+        is before the receiver and all of it above."""
+        half, below, above = CUP_INSIDE + CUP_WALL, grip, CUP_HEIGHT - grip
         reach = half * cos(tilt) + above * sin(tilt)
         depth = max(half * sin(tilt) + below * cos(tilt), half * sin(tilt) - above * cos(tilt))
         towards = np.cross(axis, (0.0, 0.0, 1.0))
@@ -137,7 +141,8 @@ class WaterTask(Task):
                 if above.position[2] < 0.16:
                     above = above.moved((0.0, 0.0, 0.18 - above.position[2]))
                     yield from skills.move(above, 0.0, patience=0.5)
-                yield from skills.move(Pose(self.place(engine, goal, axis), upright), 0.0, patience=0.5)
+                grip = self._grip(engine, goal, skills.pose())
+                yield from skills.move(Pose(self.place(engine, goal, axis, 0.0, grip), upright), 0.0, patience=0.5)
                 yield from self._pour(engine, goal, skills, upright, axis)
             yield from skills.hold(0.3, 0.0)
 
@@ -146,8 +151,9 @@ class WaterTask(Task):
 
         def tilted(angle: float) -> Pose:
             turn = Rotation.from_rotvec(angle * axis)
-            return Pose(self.place(engine, goal, axis, angle), turn * upright)
+            return Pose(self.place(engine, goal, axis, angle, grip), turn * upright)
 
+        grip = self._grip(engine, goal, skills.pose())
         tilt = last = 0.0
         gone = before = self.gone(engine, goal)
         while goal.value - 2 * gone + before > _ENOUGH and tilt < _STEEPEST:
@@ -162,6 +168,11 @@ class WaterTask(Task):
         while tilt > 0.0:
             last, tilt = tilt, max(0.0, tilt - _TILTING)
             yield skills.step(tilted(last), tilted(tilt), 0.0)
+
+    def _grip(self, engine: Engine, goal: Goal, here: Pose) -> float:
+        """How far above its bottom (m) the cup is held."""
+        position, quaternion = engine.pose(self.held(goal))
+        return float(Rotation.from_quat(quaternion, scalar_first=True).inv().apply(here.position - position)[2])
 
     def _upright(self, here: Pose, engine: Engine, goal: Goal) -> Rotation:
         """The hand's rotation once the held cup is upright."""
@@ -285,6 +296,11 @@ class TransferWater(WaterTask):
         if not super().allowed(engine, goal):
             return False
         return self.gone(engine, goal) - self.value(engine, goal) < self._SPILL
+
+
+@cache
+def _drops(vessel: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{vessel}_water_{i}" for i in range(count))
 
 
 def inside(engine: Engine, vessel: str, drops: tuple[str, ...], half_width: float, height: float) -> NDArray[np.bool_]:
