@@ -76,7 +76,7 @@ _SHARES: dict[Wording, dict[int, tuple[str, ...]]] = {
         67: ("two thirds",),
         70: ("seven tenths",),
         75: ("three fourths",),
-        100: ("everything",),
+        100: ("every drop",),
     },
 }
 
