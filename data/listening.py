@@ -16,7 +16,7 @@ def why_words_are_idle(caches: Sequence[EpisodeCache]) -> str | None:
     scene. Two instructions differ if the column's variant does; where there is none, if the episodes' sets of wordings
     do.
     """
-    told: dict[Hashable, set[Hashable]] = {}
+    told: dict[tuple[int, int | None], set[Hashable]] = {}
     for number, cache in enumerate(caches):
         for episode in range(len(cache.starts)):
             scene = None if cache.scenes is None else int(cache.scenes[episode])
