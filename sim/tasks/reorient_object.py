@@ -80,8 +80,8 @@ class ReorientObject(Task):
                 "please bring the {thing} to {angle} from upright",
             ),
             "unseen": (
-                "make the {thing} lean {angle} from upright",
-                "hold the {thing} so that its cap points {angle} off vertical",
+                "make the {thing} lean by {angle} from upright",
+                "hold the {thing} so that its cap is {angle} off vertical",
                 "the {thing} should be at {angle} to the up axis",
             ),
         }
