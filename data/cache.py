@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from data import layout
 from data.atomic import flush
-from data.features import IMAGES
+from data.features import IMAGES, SCENE
 from data.reader import Dataset, read_info
 from robot.errors import TongsError
 from robot.images import scale_down
@@ -63,6 +63,11 @@ class EpisodeCache:
     def frame_episode(self) -> NDArray[np.int64]:
         """The episode of each frame, int64 (N,)."""
         return np.repeat(np.arange(len(self.starts)), self.ends - self.starts)
+
+    @cached_property
+    def scenes(self) -> NDArray[np.int64] | None:
+        """The number of the scene that each episode begins in, int64 (E,); None if the dataset does not say."""
+        return self.columns[SCENE][self.starts, 0].astype(np.int64) if SCENE in self.columns else None
 
     def select(self, key: str, wanted: tuple[str, ...]) -> NDArray[np.float32]:
         """The named entries of a column, in the order asked for, float32 (N, len(wanted))."""

@@ -14,6 +14,10 @@ from robot.errors import TongsError
 STATE = "observation.state"
 ENVIRONMENT_STATE = "observation.environment_state"
 ACTION = "action"
+SCENE = "scene"
+SCENE_NAMES = ("index", "variant")
+"""Which scene an episode begins in, and which of its instructions was given there: two episodes of one scene with
+different variants were asked for different things, those with the same one for the same thing in other words."""
 IMAGES = "observation.images."
 
 NUMERIC_DTYPES = ("float32", "float64", "int64", "bool")

@@ -77,6 +77,7 @@ class Windows:
         self.starts = np.concatenate([cache.starts + offset for cache, offset in joined])
         self.ends = np.concatenate([cache.ends + offset for cache, offset in joined])
         self._episode = np.repeat(np.arange(len(self.starts)), self.ends - self.starts)
+        self._scene = _number_scenes(caches)
         self._weight = np.where(self._holds(hold_tolerance), hold_weight, 1.0).astype(np.float32)
         self.frames = np.arange(len(self._state))
 
@@ -123,13 +124,19 @@ class Windows:
         return batch
 
     def split(self, fraction: float, generator: np.random.Generator) -> tuple[Windows, Windows]:
-        """Training and held-out windows; `fraction` of the episodes (at least one, not all) is held out."""
-        episodes = self.episodes
-        count = min(max(round(fraction * len(episodes)), 1), len(episodes) - 1)
-        if not 0 < fraction < 1 or count < 1:
-            raise TongsError(f"cannot hold out a fraction {fraction} of {len(episodes)} episodes")
-        held_out = generator.permutation(episodes)[:count]
-        is_held_out = np.isin(self._episode[self.frames], held_out)
+        """Training and held-out windows; about `fraction` of the episodes (at least one, not all) is held out.
+
+        Episodes of one scene stay together, or the held-out loss would be that of scenes seen in training.
+        """
+        scenes, sizes = np.unique(self._scene[self.episodes], return_counts=True)
+        if not 0 < fraction < 1 or len(scenes) < 2:
+            raise TongsError(
+                f"cannot hold out a fraction {fraction} of {len(self.episodes)} episodes in {len(scenes)} scenes"
+            )
+        order = generator.permutation(len(scenes))
+        wanted = max(round(fraction * len(self.episodes)), 1)
+        count = min(int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1, len(scenes) - 1)
+        is_held_out = np.isin(self._scene[self._episode[self.frames]], scenes[order[:count]])
         return self._with_frames(self.frames[~is_held_out]), self._with_frames(self.frames[is_held_out])
 
     def statistics(self) -> dict[str, Statistics]:
@@ -170,6 +177,15 @@ class Windows:
         moving = np.where(changes.any(axis=1), np.arange(len(changes)), -1)
         last_moving = np.maximum.reduceat(moving, self.starts)  # (E,)
         return np.arange(len(changes)) > last_moving[self._episode]
+
+
+def _number_scenes(caches: Sequence[EpisodeCache]) -> NDArray[np.int64]:
+    """A number (E,) for each episode that is the same for those of one scene; every other one has its own."""
+    numbers: list[NDArray[np.int64]] = []
+    for cache in caches:
+        own = np.arange(len(cache.starts)) if cache.scenes is None else np.unique(cache.scenes, return_inverse=True)[1]
+        numbers.append(own + sum(int(part.max()) + 1 for part in numbers))
+    return np.concatenate(numbers)
 
 
 def _check_arguments(

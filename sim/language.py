@@ -76,7 +76,7 @@ _SHARES: dict[Wording, dict[int, tuple[str, ...]]] = {
         67: ("two thirds",),
         70: ("seven tenths",),
         75: ("three fourths",),
-        100: ("everything",),
+        100: ("every drop",),
     },
 }
 
@@ -117,7 +117,7 @@ def degree_phrases(degrees: int, wording: Wording) -> list[str]:
         if degrees not in _WORDS_UNSEEN:
             phrases.append(f"{spelled} degrees")
         return phrases
-    return [f"{degrees}°", f"{spelled} deg", f"an angle of {degrees} degrees"]
+    return [f"{degrees}°", f"{spelled} deg", f"{degrees} angular degrees"]
 
 
 def negate(sentence: str) -> str:

@@ -1,4 +1,4 @@
-"""The things that stand on the table: blocks, cylinders, bottles, and a unit with two drawers."""
+"""The things that stand on the table: blocks, cylinders, bottles, cups, and units with two drawers or doors."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ _FRONT: Colour = (0.86, 0.80, 0.70, 1.0)
 _INSIDE: Colour = (0.25, 0.20, 0.17, 1.0)
 _STEEL: Colour = (0.20, 0.22, 0.25, 1.0)
 _WHITE: Colour = (0.92, 0.92, 0.92, 1.0)
+_STEP: Colour = (0.52, 0.54, 0.57, 1.0)
 _WATER: Colour = (0.25, 0.55, 0.90, 1.0)
 
 
@@ -70,6 +71,7 @@ LOOKS: dict[Pool, tuple[Look, ...]] = {
     ),
 }
 """Looks of furniture in training and in the split `novel_object`."""
+STEP_HEIGHT = 0.04
 CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.007, 0.070
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
@@ -86,6 +88,12 @@ def palette(objects: Pool) -> dict[str, Colour]:
 
 def yaw_quaternion(yaw: float) -> Quaternion:
     return (cos(yaw / 2), 0.0, 0.0, sin(yaw / 2))
+
+
+def volume(body: Body) -> float:
+    """Volume (m^3) of a body's boxes and cylinders."""
+    shapes = {"box": lambda a, b, c: 8 * a * b * c, "cylinder": lambda radius, half: 2 * pi * radius**2 * half}
+    return sum(shapes[geom.shape](*geom.size) for geom in body.geoms)
 
 
 def block(name: str, colour: str, half: Vector, position: Vector, yaw: float) -> Body:
@@ -116,14 +124,26 @@ def puck(name: str, colour: str, radius: float, half_height: float, position: Ve
     return Body(name, position, joint=Joint(name, "free"), geoms=(shape, knob))
 
 
+def step(position: Vector) -> Body:
+    """A fixed low step, STEP_HEIGHT high, that a thing can stand on; `position` is the middle of its bottom."""
+    half = STEP_HEIGHT / 2
+    return Body("step", position, geoms=(Geom("box", (0.045, 0.045, half), (0.0, 0.0, half), colour=_STEP),))
+
+
 def bottle(
-    name: str, colour: str, half_width: float, position: Vector, quaternion: Quaternion, flask: bool = False
+    name: str,
+    colour: str,
+    half_width: float,
+    half_body: float,
+    position: Vector,
+    quaternion: Quaternion,
+    flask: bool = False,
 ) -> Body:
     """A free square-bodied bottle; its own z axis runs from the bottom to the cap, its origin is where it balances.
 
-    A flask has a shorter body, a longer neck and a white stopper.
+    A flask has a longer neck and a white stopper.
     """
-    half_body, half_neck, half_cap = (0.048, 0.024, 0.012) if flask else (0.060, 0.016, 0.010)
+    half_neck, half_cap = (0.024, 0.012) if flask else (0.016, 0.010)
     neck, cap = half_body + half_neck, half_body + 2 * half_neck + half_cap - 0.004
     return Body(
         name=name,

@@ -290,7 +290,7 @@ class World:
     def objects(self) -> Mapping[str, SceneObject]:
         """The movable things in the scene (the `Scene` protocol)."""
         found = {}
-        for candidate in self.scene.candidates:
+        for candidate in sorted(self.scene.candidates, key=lambda candidate: candidate.body):
             position, quaternion = self.engine.pose(candidate.body)
             joint = candidate.body in self.scene.joints
             name = candidate.body.replace("_", " ")
@@ -301,7 +301,7 @@ class World:
                 quaternion,
                 _extent(body),
                 "" if joint else name.split()[0],
-                self.task.value(self.engine, Goal(candidate.body, (), 0.0)) if joint else None,
+                self.task.value(self.engine, Goal(candidate.body, {}, 0.0)) if joint else None,
             )
         return found
 

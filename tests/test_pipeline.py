@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import tongs
+from train.run import DataSettings, open_windows
 
 SMALL = [
     "image_size=32",
@@ -39,6 +40,22 @@ def test_training_leaves_a_checkpoint_and_a_record(trained: Path) -> None:
         file.name for file in (trained / "run/last").iterdir()
     }
     assert len((trained / "run/train.csv").read_text().splitlines()) == 3  # a heading and two rows
+
+
+def test_training_warns_where_the_scene_tells_what_to_do(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["task=open_drawer", "episodes=2", "processes=1", "instructions=1", "images=false", f"output={tmp_path}"]
+    assert tongs.main(["collect", *words]) == 0
+
+    def said(folder: Path) -> list[str]:
+        caplog.clear()
+        open_windows(DataSettings([str(folder)], [], 32, None, 8, 1, held_out=0.3, hold_weight=1.0, seed=0))
+        return [record.getMessage() for record in caplog.records if record.name == "train.run"]
+
+    (sentence,) = said(tmp_path)
+    assert "no scene in the training data has two instructions (2 scenes, 2 episodes)" in sentence
+    assert said(trained / "data") == []
 
 
 def test_the_checkpoint_is_evaluated(trained: Path) -> None:

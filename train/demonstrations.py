@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count, dropwhile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.features import ACTION, ENVIRONMENT_STATE, IMAGES, STATE, robot_features, vector
+from data.features import ACTION, ENVIRONMENT_STATE, IMAGES, SCENE, SCENE_NAMES, STATE, robot_features, vector
 from data.reader import Dataset
 from data.video import encode_video
 from data.writer import DatasetWriter
@@ -29,8 +30,8 @@ from sim.scenes import generator
 from sim.tasks import find_task
 from sim.world import CAMERA_SIZE, ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
 
-SCENE = "scene"
-"""Column with the scene number of an episode; where a continued collection goes on from."""
+_TOLD = ("original", "other_target", "other_goal")
+"""Variants of a scene that are demonstrated, by their number in the dataset's column `scene`."""
 _PARAPHRASES = 8
 _CAMERAS = {"front": CAMERA_SIZE, "wrist": CAMERA_SIZE}
 
@@ -43,6 +44,8 @@ class CollectConfig:
         task: names of the tasks; each gets its own dataset `output/<task>`.
         episodes: demonstrations that each dataset shall hold in the end.
         split, start: scenes are taken in order from number `start` of this split.
+        instructions: how many instructions each scene is demonstrated with: 1, its own; 2, also the one for the other
+            thing or for another value, by turns; 3, both.
         perturb: fraction of the episodes that begin after a disturbance in the middle of the task.
         play: record play without a goal or an instruction instead of demonstrations.
         images: record the cameras.
@@ -55,6 +58,7 @@ class CollectConfig:
     output: str
     split: str = "train"
     start: int = 0
+    instructions: int = 2
     perturb: float = 0.0
     play: bool = False
     quality: str = "fast"
@@ -82,6 +86,8 @@ def collect(config: CollectConfig) -> list[Path]:
     require_engine(config.engine)
     if config.episodes < 1 or config.processes < 1:
         raise TongsError(f"episodes and processes must be at least 1, got {config.episodes} and {config.processes}")
+    if not 1 <= config.instructions <= len(_TOLD):
+        raise TongsError(f"instructions must be from 1 to {len(_TOLD)}, got {config.instructions}")
     return [_collect_task(config, name) for name in config.task]
 
 
@@ -89,12 +95,13 @@ def _collect_task(config: CollectConfig, task: str) -> Path:
     folder = Path(config.output) / task
     cameras = _CAMERAS if config.images else {}
     features = robot_features(cameras, STATE_NAMES, EE_DELTA.names, ENVIRONMENT_STATE_NAMES)
-    features[SCENE] = vector(["index"], "int64")
-    scene = config.start
+    features[SCENE] = vector(SCENE_NAMES, "int64")
+    jobs = _jobs(config)
     if (folder / "meta" / "info.json").exists():
         dataset = Dataset(folder)
         if dataset.total_frames:
-            scene = max(scene, int(dataset.columns[SCENE].max()) + 1)
+            last = tuple(int(number) for number in dataset.columns[SCENE][-1])
+            jobs = dropwhile(lambda job: job <= last, jobs)
     bar = Progress(
         TextColumn("{task.description:16}"),
         BarColumn(),
@@ -106,7 +113,7 @@ def _collect_task(config: CollectConfig, task: str) -> Path:
     with DatasetWriter(folder, round(EE_DELTA.rate), features, robot_type) as writer, bar, _scratch() as scratch:
         shown = bar.add_task(task, total=config.episodes, completed=writer.episodes, failed=0)
         failed = 0
-        for demonstration in _demonstrations(config, task, scene, config.episodes - writer.episodes, scratch):
+        for demonstration in _demonstrations(config, task, jobs, config.episodes - writer.episodes, scratch):
             if demonstration is None:
                 failed += 1
                 bar.update(shown, failed=failed)
@@ -114,6 +121,14 @@ def _collect_task(config: CollectConfig, task: str) -> Path:
             writer.add_episode(demonstration.columns, demonstration.instructions, videos=demonstration.videos)
             bar.update(shown, advance=1)
     return folder
+
+
+def _jobs(config: CollectConfig) -> Iterator[tuple[int, int]]:
+    """(scene, number of the variant) of every demonstration to try, in order, without end."""
+    told = 1 if config.play else config.instructions  # play has no instruction to vary
+    for scene in count(config.start):
+        turn = scene % 2
+        yield from ((scene, variant) for variant in sorted((0, 1 + turn, 2 - turn)[:told]))
 
 
 @contextmanager
@@ -127,19 +142,18 @@ def _scratch() -> Iterator[Path]:
 
 
 def _demonstrations(
-    config: CollectConfig, task: str, first: int, wanted: int, scratch: Path
+    config: CollectConfig, task: str, jobs: Iterator[tuple[int, int]], wanted: int, scratch: Path
 ) -> Iterator[Demonstration | None]:
-    """Results scene by scene, in order, until `wanted` of them are demonstrations; None for a failed scene."""
+    """Results job by job, in order, until `wanted` of them are demonstrations; None for a failure."""
     pool = ProcessPoolExecutor(
         config.processes, multiprocessing.get_context("spawn"), _start_worker, (config, task, str(scratch))
     )
     pending: list[Future[Demonstration | None]] = []
-    scene, done = first, 0
+    done = 0
     try:
         while done < wanted:
             while len(pending) < 2 * config.processes:
-                pending.append(pool.submit(_demonstrate, scene))
-                scene += 1
+                pending.append(pool.submit(_demonstrate, *next(jobs)))
             result = pending.pop(0).result()
             done += result is not None
             yield result
@@ -155,13 +169,13 @@ def _start_worker(config: CollectConfig, task: str, scratch: str) -> None:
     _WORKER.update(config=config, world=world, scratch=Path(scratch))
 
 
-def _demonstrate(scene: int) -> Demonstration | None:
-    """Run the expert on one scene; None if it fails."""
+def _demonstrate(scene: int, variant: int) -> Demonstration | None:
+    """Run the expert on a variant of a scene; None if it fails."""
     config, world, scratch = _WORKER["config"], _WORKER["world"], _WORKER["scratch"]
     assert isinstance(config, CollectConfig) and isinstance(world, World) and isinstance(scratch, Path)
     if config.play:
         return play(world, config.split, scene, scratch)
-    return demonstrate(world, config.split, scene, config.perturb, scratch)
+    return demonstrate(world, config.split, scene, config.perturb, scratch, _TOLD[variant])
 
 
 def play(world: World, split: str, scene: int, scratch: Path) -> Demonstration:
@@ -175,10 +189,12 @@ def play(world: World, split: str, scene: int, scratch: Path) -> Demonstration:
     return recording.finish(scene, scratch)
 
 
-def demonstrate(world: World, split: str, scene: int, perturb: float, scratch: Path) -> Demonstration | None:
-    """One episode of the expert in a scene; None if it fails. Videos go to `scratch`."""
-    world.reset(split, scene)
-    rng = generator(world.task.name, split, scene, "demonstration")
+def demonstrate(
+    world: World, split: str, scene: int, perturb: float, scratch: Path, variant: str = "original"
+) -> Demonstration | None:
+    """One episode of the expert in a variant of a scene; None if it fails. Videos go to `scratch`."""
+    world.reset(split, scene, variant)
+    rng = generator(world.task.name, split, scene, f"demonstration {variant}")
     expert = ScriptedExpert(world)
     expert.reset(int(rng.integers(2**31)))
     if rng.random() < perturb and not disturb(world, expert, rng):
@@ -187,7 +203,7 @@ def demonstrate(world: World, split: str, scene: int, perturb: float, scratch: P
     recording = Recording(world)
     while not world.finished:
         recording.step(expert, paraphrases[int(rng.integers(_PARAPHRASES))])
-    return recording.finish(scene, scratch) if world.success else None
+    return recording.finish(scene, scratch, variant) if world.success else None
 
 
 class Recording:
@@ -211,12 +227,12 @@ class Recording:
         self._instructions.append(instruction)
         self._world.execute(action)
 
-    def finish(self, scene: int, scratch: Path) -> Demonstration:
+    def finish(self, scene: int, scratch: Path, variant: str = "original") -> Demonstration:
         """The episode as arrays, its videos encoded into `scratch`."""
         videos = {}
         for name, images in self._frames.items():
-            videos[IMAGES + name] = scratch / f"{self._world.task.name}-{scene}-{name}.mp4"
+            videos[IMAGES + name] = scratch / f"{self._world.task.name}-{scene}-{variant}-{name}.mp4"
             encode_video(videos[IMAGES + name], np.stack(images), round(EE_DELTA.rate))
         columns = {key: np.stack(rows) for key, rows in self._columns.items()}
-        columns[SCENE] = np.full((len(self._instructions), 1), scene, np.int64)
+        columns[SCENE] = np.tile(np.array([scene, _TOLD.index(variant)]), (len(self._instructions), 1))
         return Demonstration(columns, self._instructions, videos)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from data import layout
 from data.cache import EpisodeCache, open_cache
 from data.features import ACTION, ENVIRONMENT_STATE, STATE
+from data.listening import why_words_are_idle
 from data.reader import read_info
 from data.windows import Windows
 from policies.configuration import configuration
@@ -20,6 +22,8 @@ from robot.interface import EE_DELTA, PolicySpec
 
 if TYPE_CHECKING:
     from policies.beso.model import Beso
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,12 @@ def robot_types(folders: Sequence[str]) -> set[str]:
 
 
 def open_windows(settings: DataSettings) -> tuple[Windows, Windows]:
-    """Training and held-out windows of all datasets together."""
+    """Training and held-out windows of all datasets together; warns if their instructions teach nothing."""
     sizes = dict.fromkeys(settings.cameras, (settings.image_size, settings.image_size))
     caches = [open_cache(folder, sizes) for folder in find_datasets(settings.data)]
     _require_actions(caches)
+    if reason := why_words_are_idle(caches):
+        LOG.warning("warning: %s", reason)
     names = caches[0].names
     windows = Windows(
         caches,

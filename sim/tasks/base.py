@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from robot.skills import Pose, Skill, Skills
 from sim.engines.base import Engine
 from sim.goals import GoalSet
 from sim.language import Wording
+from sim.reference import Names
 from sim.splits import Split
 from sim.surroundings import Surroundings
 
@@ -29,6 +30,10 @@ HORIZON = 20.0
 HELD_WITHIN = 0.03
 """Distance in m between tool and grasp pose within which fingers that are closed on something hold the thing."""
 
+TWINS = 0.25
+"""Share of the scenes whose two things look alike, so that only place or size tells them apart."""
+_SIZED = 1 / 3
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -36,13 +41,13 @@ class Candidate:
 
     Attributes:
         body: its body (or, for a drawer, also its joint).
-        words: what it is called, several ways.
+        words: what it is called, see `sim.reference`.
         goal: the goal value if this is the target.
         other_goal: another goal value for the same thing, clearly different from `goal`.
     """
 
     body: str
-    words: tuple[str, ...]
+    words: Names
     goal: float
     other_goal: float
 
@@ -67,7 +72,7 @@ class Goal:
     beginning, `reference` what it is measured against."""
 
     body: str
-    words: tuple[str, ...]
+    words: Names
     value: float
     reference: float = 0.0
 
@@ -153,3 +158,16 @@ def vary(rng: np.random.Generator, pose: Pose, spread: float) -> Pose:
     """A via-point above a pose: somewhere within `spread` m to the side and 8 to 16 cm higher, slightly turned."""
     offset = np.array([*rng.uniform(-spread, spread, 2), rng.uniform(0.08, 0.16)])
     return Pose(pose.position + offset, Rotation.from_rotvec(rng.uniform(-0.12, 0.12, 3)) * pose.rotation)
+
+
+def draw_colours(rng: np.random.Generator, colours: Iterable[str], twins: bool) -> list[str]:
+    """The colours of two things: twice the same one for twins."""
+    first, second = (str(colour) for colour in rng.permutation(list(colours))[:2])
+    return [first, first if twins else second]
+
+
+def draw_sizes(rng: np.random.Generator) -> list[float]:
+    """How big two things are among their kind, 0 to 1; in a third of the scenes one is small and the other big."""
+    if rng.random() < _SIZED:
+        return [float(grade) for grade in rng.permutation([rng.uniform(0.0, 0.15), rng.uniform(0.85, 1.0)])]
+    return [float(grade) for grade in rng.uniform(0.0, 1.0, 2)]

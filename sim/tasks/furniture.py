@@ -27,6 +27,7 @@ from sim.objects import (
     drawer_bar,
     drawer_unit,
 )
+from sim.reference import call, side_names
 from sim.splits import Goals, Split
 from sim.tasks.base import Candidate, Goal, SceneSpec, Task
 
@@ -63,10 +64,11 @@ class FurnitureTask(Task):
 
     Attributes:
         kind: "drawer" or "cabinet"; the parts are called `left_<kind>` and `right_<kind>`.
+        nouns: what a part is called.
         travel: the joint's range in m or rad.
         openings: draws a part's opening at the start, and two goals for it in percent.
-        wordings: templates with {side} and {percent}.
-        extremes: templates with {side} for goal values in percent that also go without a number.
+        wordings: templates with {part} and {percent}.
+        extremes: templates with {part} for goal values in percent that also go without a number.
     """
 
     unit = "fraction"
@@ -74,6 +76,7 @@ class FurnitureTask(Task):
     speed_limit = 0.05 * 120
     scale = 1.0
     kind: str
+    nouns: tuple[str, ...]
     travel: float
     openings: Openings
     wordings: Mapping[Wording, tuple[str, ...]]
@@ -95,14 +98,14 @@ class FurnitureTask(Task):
         for side in order:
             start, goal, other = self.openings(rng, self.goals, split.goals)
             joints[f"{side}_{self.kind}"] = start * self.travel
-            candidates.append(Candidate(f"{side}_{self.kind}", (side,), goal / 100, other / 100))
+            candidates.append(Candidate(f"{side}_{self.kind}", side_names(side, self.nouns), goal / 100, other / 100))
         return SceneSpec((unit,), (candidates[0], candidates[1]), joints)
 
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
-        percent = round(goal.value * 100)
+        percent, part = round(goal.value * 100), call(rng, goal.words, wording)
         if percent in self.extremes:
-            return choose(rng, self.extremes[percent][wording], side=goal.words)
-        return choose(rng, self.wordings[wording], side=goal.words, percent=percent_phrases(percent, wording))
+            return choose(rng, self.extremes[percent][wording], part=part)
+        return choose(rng, self.wordings[wording], part=part, percent=percent_phrases(percent, wording))
 
     def value(self, engine: Engine, goal: Goal) -> float:
         return min(max(engine.joint(goal.body) / self.travel, 0.0), 1.0)
@@ -142,6 +145,7 @@ class DrawerTask(FurnitureTask):
     """Two drawers side by side that slide towards the arm."""
 
     kind = "drawer"
+    nouns = ("drawer",)
     travel = DRAWER_TRAVEL
 
     def furniture(self, rng: np.random.Generator, look: Look) -> Body:
@@ -160,6 +164,7 @@ class CabinetTask(FurnitureTask):
     """Two doors side by side, hinged at the outer edges; the handle goes along an arc and turns with the door."""
 
     kind = "cabinet"
+    nouns = ("cabinet", "cabinet door")
     travel = DOOR_TRAVEL
 
     def furniture(self, rng: np.random.Generator, look: Look) -> Body:
@@ -184,17 +189,17 @@ class OpenDrawer(DrawerTask):
     goals = GoalSet(20, 100, (25, 50, 75, 100), held_out=75, margin=10, named=_NAMED)
     wordings = {
         "seen": (
-            "open the {side} drawer {percent}",
-            "pull the {side} drawer {percent} open",
-            "pull open the {side} drawer {percent}",
-            "slide the {side} drawer {percent} out",
-            "please open the drawer on the {side} {percent}",
-            "I need the {side} drawer {percent} open",
+            "open the {part} {percent}",
+            "pull the {part} {percent} open",
+            "pull open the {part} {percent}",
+            "slide the {part} {percent} out",
+            "please open the {part} {percent}",
+            "I need the {part} {percent} open",
         ),
         "unseen": (
-            "could you get the {side} drawer {percent} open?",
-            "draw the {side} drawer {percent} out",
-            "the drawer to the {side} should end up {percent} open",
+            "could you get the {part} {percent} open?",
+            "draw the {part} {percent} out",
+            "the {part} should end up {percent} open",
         ),
     }
 
@@ -207,17 +212,17 @@ class OpenCabinet(CabinetTask):
     goals = GoalSet(20, 100, (25, 50, 75, 100), held_out=50, margin=10, named=_NAMED)
     wordings = {
         "seen": (
-            "open the {side} cabinet {percent}",
-            "pull the {side} cabinet {percent} open",
-            "swing the {side} cabinet door {percent} open",
-            "swing open the {side} cabinet {percent}",
-            "please open the cabinet on the {side} {percent}",
-            "I need the {side} cabinet {percent} open",
+            "open the {part} {percent}",
+            "pull the {part} {percent} open",
+            "swing the {part} {percent} open",
+            "swing open the {part} {percent}",
+            "please open the {part} {percent}",
+            "I need the {part} {percent} open",
         ),
         "unseen": (
-            "could you get the {side} cabinet {percent} open?",
-            "turn the {side} cabinet door {percent} outwards",
-            "the cabinet to the {side} should end up {percent} open",
+            "could you get the {part} {percent} open?",
+            "turn the {part} {percent} outwards",
+            "the {part} should end up {percent} open",
         ),
     }
 
@@ -230,28 +235,28 @@ class CloseDrawer(DrawerTask):
     goals = GoalSet(0, 75, (0, 25, 50, 75), held_out=25, margin=10, named=_NAMED)
     wordings = {
         "seen": (
-            "close the {side} drawer until it is {percent} open",
-            "push the {side} drawer in until it is {percent} open",
-            "close the {side} drawer and leave it {percent} open",
-            "please close the drawer on the {side} to {percent} open",
-            "push the {side} drawer to {percent} open",
+            "close the {part} until it is {percent} open",
+            "push the {part} in until it is {percent} open",
+            "close the {part} and leave it {percent} open",
+            "please close the {part} to {percent} open",
+            "push the {part} to {percent} open",
         ),
         "unseen": (
-            "shut the {side} drawer so that it stays {percent} open",
-            "move the {side} drawer back in until just {percent} is open",
-            "the drawer to the {side} should be pushed in to {percent} open",
+            "shut the {part} so that it stays {percent} open",
+            "move the {part} back in until just {percent} is open",
+            "the {part} should be pushed in to {percent} open",
         ),
     }
     extremes = {
         0: {
             "seen": (
-                "close the {side} drawer",
-                "close the {side} drawer fully",
-                "push the {side} drawer all the way in",
-                "close the {side} drawer completely",
-                "close the drawer on the {side} until it is 0 percent open",
+                "close the {part}",
+                "close the {part} fully",
+                "push the {part} all the way in",
+                "close the {part} completely",
+                "close the {part} until it is 0 percent open",
             ),
-            "unseen": ("shut the {side} drawer entirely", "push the drawer to the {side} fully shut"),
+            "unseen": ("shut the {part} entirely", "push the {part} fully shut"),
         }
     }
 
@@ -264,27 +269,27 @@ class CloseCabinet(CabinetTask):
     goals = GoalSet(0, 75, (0, 25, 50, 75), held_out=50, margin=10, named=_NAMED)
     wordings = {
         "seen": (
-            "close the {side} cabinet until it is {percent} open",
-            "push the {side} cabinet door until it is {percent} open",
-            "close the {side} cabinet and leave it {percent} open",
-            "please close the cabinet on the {side} to {percent} open",
-            "swing the {side} cabinet back to {percent} open",
+            "close the {part} until it is {percent} open",
+            "push the {part} until it is {percent} open",
+            "close the {part} and leave it {percent} open",
+            "please close the {part} to {percent} open",
+            "swing the {part} back to {percent} open",
         ),
         "unseen": (
-            "shut the {side} cabinet so that it stays {percent} open",
-            "move the {side} cabinet door back until just {percent} is open",
-            "the cabinet to the {side} should be pushed to {percent} open",
+            "shut the {part} so that it stays {percent} open",
+            "move the {part} back until just {percent} is open",
+            "the {part} should be pushed to {percent} open",
         ),
     }
     extremes = {
         0: {
             "seen": (
-                "close the {side} cabinet",
-                "close the {side} cabinet fully",
-                "push the {side} cabinet door all the way in",
-                "close the {side} cabinet completely",
-                "close the cabinet on the {side} until it is 0 percent open",
+                "close the {part}",
+                "close the {part} fully",
+                "push the {part} all the way in",
+                "close the {part} completely",
+                "close the {part} until it is 0 percent open",
             ),
-            "unseen": ("shut the {side} cabinet entirely", "push the cabinet to the {side} fully shut"),
+            "unseen": ("shut the {part} entirely", "push the {part} fully shut"),
         }
     }

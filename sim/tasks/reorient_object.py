@@ -14,8 +14,9 @@ from sim.engines.base import Engine
 from sim.goals import GoalSet
 from sim.language import Wording, choose, degree_phrases
 from sim.objects import bottle, palette
+from sim.reference import Thing, call, unique
 from sim.splits import Split
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import TWINS, Candidate, Goal, SceneSpec, Task, draw_colours, draw_sizes
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -40,20 +41,25 @@ class ReorientObject(Task):
     scale = 180.0
 
     def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation(list(palette(split.objects)))[:2]]
+        colours = draw_colours(rng, palette(split.objects), rng.random() < TWINS)
         sides = rng.permutation([-1.0, 1.0])
-        bodies, candidates = [], []
-        for colour, side in zip(colours, sides, strict=True):
-            name = f"{colour}_bottle"
-            half_width = float(rng.uniform(0.020, 0.026))
-            position = (float(rng.uniform(0.42, 0.57)), float(side * rng.uniform(0.13, 0.21)), half_width + 1e-4)
+        places = [(float(rng.uniform(0.42, 0.57)), float(side * rng.uniform(0.13, 0.21)), 0.0) for side in sides]
+        labels = unique([f"{colour}_bottle" for colour in colours], places)
+        bodies, things = [], []
+        for label, colour, (x, y, _), grade in zip(labels, colours, places, draw_sizes(rng), strict=True):
+            half_width = 0.020 + 0.006 * grade
             yaw = float(rng.choice([-1.0, 1.0]) * pi / 2 + rng.uniform(-_ASKEW, _ASKEW))
             lying = Rotation.from_euler("ZY", [yaw, pi / 2])  # own z along the table
-            quaternion = lying.as_quat(scalar_first=True)
-            bodies.append(bottle(name, colour, half_width, position, tuple(quaternion), split.objects == "novel"))
+            quaternion = tuple(lying.as_quat(scalar_first=True))
+            flask = split.objects == "novel"
+            half_body = 0.048 if flask else 0.050 + 0.012 * grade
+            bodies.append(bottle(label, colour, half_width, half_body, (x, y, half_width + 1e-4), quaternion, flask))
+            things.append(Thing.of(bodies[-1], colour, "bottle"))
+        candidates = []
+        for thing, other, label in zip(things, reversed(things), labels, strict=True):
             goal = self.goals.draw(rng, split.goals)
-            other = self.goals.another(rng, split.goals, goal, 40)
-            candidates.append(Candidate(name, (f"{colour} bottle",), float(goal), float(other)))
+            another = self.goals.another(rng, split.goals, goal, 40)
+            candidates.append(Candidate(label, thing.names(other), float(goal), float(another)))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
@@ -74,13 +80,13 @@ class ReorientObject(Task):
                 "please bring the {thing} to {angle} from upright",
             ),
             "unseen": (
-                "make the {thing} lean {angle} from upright",
-                "hold the {thing} so that its cap points {angle} off vertical",
+                "make the {thing} lean by {angle} from upright",
+                "hold the {thing} so that its cap is {angle} off vertical",
                 "the {thing} should be at {angle} to the up axis",
             ),
         }
         pool = templates[wording] + named[wording].get(angle, ())
-        return choose(rng, pool, thing=goal.words, angle=degree_phrases(angle, wording))
+        return choose(rng, pool, thing=call(rng, goal.words, wording), angle=degree_phrases(angle, wording))
 
     def value(self, engine: Engine, goal: Goal) -> float:
         return degrees(acos(min(max(engine.uprightness(goal.body), -1.0), 1.0)))

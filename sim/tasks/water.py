@@ -28,8 +28,9 @@ from sim.objects import (
     tray,
     water,
 )
+from sim.reference import Thing, call, unique
 from sim.splits import Split
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import TWINS, Candidate, Goal, SceneSpec, Task, draw_colours
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -75,9 +76,8 @@ class WaterTask(Task):
         raise NotImplementedError
 
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
-        return choose(
-            rng, self.templates[wording], thing=goal.words, share=share_phrases(round(goal.value * 100), wording)
-        )
+        shares = share_phrases(round(goal.value * 100), wording)
+        return choose(rng, self.templates[wording], thing=call(rng, goal.words, wording), share=shares)
 
     def drops(self, goal: Goal) -> tuple[str, ...]:
         return _drops(self.held(goal), 9 * self.layers)
@@ -204,17 +204,19 @@ class PourWater(WaterTask):
     }
 
     def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
-        colours = [str(colour) for colour in rng.permutation([c for c in palette(split.objects) if c != "blue"])[:2]]
+        colours = draw_colours(rng, (c for c in palette(split.objects) if c != "blue"), rng.random() < TWINS)
         sides = rng.permutation([-1.0, 1.0])
-        bodies, candidates = [tray((0.50, 0.0, 0.0))], []
-        for colour, side in zip(colours, sides, strict=True):
-            name = f"{colour}_cup"
-            position = (float(rng.uniform(0.40, 0.58)), float(side * rng.uniform(0.19, 0.25)), 0.0)
-            yaw = float(rng.uniform(-_YAW, _YAW))
-            bodies += [cup(name, colour, position, yaw), *water(f"{name}_water", self.layers, position, yaw)]
+        places = [(float(rng.uniform(0.40, 0.58)), float(side * rng.uniform(0.19, 0.25)), 0.0) for side in sides]
+        names = unique([f"{colour}_cup" for colour in colours], places)
+        yaws = [float(yaw) for yaw in rng.uniform(-_YAW, _YAW, 2)]
+        cups = [cup(*given) for given in zip(names, colours, places, yaws, strict=True)]
+        things = [Thing.of(body, colour, "cup") for body, colour in zip(cups, colours, strict=True)]
+        bodies, candidates = [tray((0.50, 0.0, 0.0)), *cups], []
+        for thing, other, name, place, yaw in zip(things, reversed(things), names, places, yaws, strict=True):
+            bodies += water(f"{name}_water", self.layers, place, yaw)
             goal = self.goals.draw(rng, split.goals)
-            other = self.goals.another(rng, split.goals, goal, 30)
-            candidates.append(Candidate(name, (f"{colour} cup",), goal / 100, other / 100))
+            another = self.goals.another(rng, split.goals, goal, 30)
+            candidates.append(Candidate(name, thing.names(other), goal / 100, another / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
     def held(self, goal: Goal) -> str:
@@ -258,20 +260,25 @@ class TransferWater(WaterTask):
     _SPILL = 0.10
 
     def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
-        known = [colour for colour in palette(split.objects) if colour not in ("blue", "white")]
-        colours = [str(colour) for colour in rng.permutation(known)[:2]]
+        known = (colour for colour in palette(split.objects) if colour not in ("blue", "white"))
+        colours = draw_colours(rng, known, rng.random() < TWINS)
         sides = rng.permutation([-1.0, 1.0])
         place = (float(rng.uniform(0.42, 0.56)), float(rng.uniform(-0.03, 0.03)), 0.0)
         yaw = float(rng.uniform(-_YAW, _YAW))
         bodies = [cup(self._CUP, "white", place, yaw), *water(f"{self._CUP}_water", self.layers, place, yaw)]
+        places = [(float(rng.uniform(0.42, 0.56)), float(side * rng.uniform(0.19, 0.25)), 0.0) for side in sides]
+        names = unique([f"{colour}_bowl" for colour in colours], places)
+        bowls = [
+            bowl(name, colour, place, float(rng.uniform(-_YAW, _YAW)))
+            for name, colour, place in zip(names, colours, places, strict=True)
+        ]
+        things = [Thing.of(body, colour, "bowl") for body, colour in zip(bowls, colours, strict=True)]
+        bodies += bowls
         candidates = []
-        for colour, side in zip(colours, sides, strict=True):
-            name = f"{colour}_bowl"
-            position = (float(rng.uniform(0.42, 0.56)), float(side * rng.uniform(0.19, 0.25)), 0.0)
-            bodies.append(bowl(name, colour, position, float(rng.uniform(-_YAW, _YAW))))
+        for thing, other, name in zip(things, reversed(things), names, strict=True):
             goal = self.goals.draw(rng, split.goals)
-            other = self.goals.another(rng, split.goals, goal, 30)
-            candidates.append(Candidate(name, (f"{colour} bowl",), goal / 100, other / 100))
+            another = self.goals.another(rng, split.goals, goal, 30)
+            candidates.append(Candidate(name, thing.names(other), goal / 100, another / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
     def held(self, goal: Goal) -> str:

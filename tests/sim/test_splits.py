@@ -22,7 +22,8 @@ def paints(scene):
 
 
 def words(scene):
-    return set(re.findall("[a-z]+", " ".join(phrase for c in scene.candidates for phrase in c.words)))
+    names = (group for c in scene.candidates for groups in c.words.values() for group in groups)
+    return set(re.findall("[a-z]+", " ".join(phrase for group in names for phrase in group)))
 
 
 def is_usual(around):

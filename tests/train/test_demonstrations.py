@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.features import ACTION, ENVIRONMENT_STATE, STATE
+from data.features import ACTION, ENVIRONMENT_STATE, SCENE, STATE
 from data.reader import Dataset
 from data.writer import DatasetWriter
 from robot.errors import TongsError
 from sim.world import ENVIRONMENT_STATE_NAMES, World
-from train.demonstrations import SCENE, CollectConfig, collect, demonstrate, play
+from train.demonstrations import CollectConfig, collect, demonstrate, play
 
 
 def settings(folder: Path, episodes: int, **others) -> CollectConfig:
@@ -45,8 +45,21 @@ def test_several_wordings_tell_one_demonstration(collected):
 def test_a_collection_goes_on_with_the_next_scene(collected):
     collect(settings(collected, 3))
     dataset = Dataset(collected / "open_drawer")
-    scenes = [int(dataset.columns[SCENE][episode.start, 0]) for episode in dataset.episodes]
-    assert len(scenes) == 3 and len(set(scenes)) == 3 and scenes == sorted(scenes)
+    assert [tuple(dataset.columns[SCENE][e.start]) for e in dataset.episodes] == [(0, 0), (0, 1), (1, 0)]
+    collect(settings(collected, 4))
+    dataset = Dataset(collected / "open_drawer")
+    assert tuple(dataset.columns[SCENE][-1]) == (1, 2)
+
+
+def test_a_scene_is_demonstrated_with_two_instructions(collected):
+    """The same picture, another thing or another value asked for: only the words say which."""
+    dataset = Dataset(collected / "open_drawer")
+    first, second = dataset.episodes[:2]
+    state, truth = dataset.columns[STATE], dataset.columns[ENVIRONMENT_STATE]
+    np.testing.assert_array_equal(state[first.start], state[second.start])
+    assert np.abs(truth[first.start, :3] - truth[second.start, :3]).max() > 0.1  # the other drawer
+    sides = [{word for text in e.tasks for word in text.split() if word in ("left", "right")} for e in (first, second)]
+    assert [len(side) for side in sides] == [1, 1] and sides[0] != sides[1]
 
 
 def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
@@ -87,3 +100,5 @@ def test_bad_settings_are_one_sentence(tmp_path):
         collect(CollectConfig(["fly"], 1, str(tmp_path)))
     with pytest.raises(TongsError, match="at least 1, got 0 and 1"):
         collect(settings(tmp_path, 0))
+    with pytest.raises(TongsError, match="instructions must be from 1 to 3, got 4"):
+        collect(settings(tmp_path, 1, instructions=4))
