@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from math import cos, inf, pi, radians, sin
+from math import cos, inf, pi, radians, sin, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +45,10 @@ _FLOWING = radians(38.0)
 """Tilt (rad) up to which no cup loses water."""
 _FALL, _CLEARANCE = 0.020, 0.010
 """Metres that drops fly on from the cup's edge, and between the cup and what it pours into."""
-_TILTING, _CAREFULLY = 0.08, 0.03
-"""How far (rad) the cup is tilted in a control period, before and while it may lose water."""
-_ENOUGH = 0.06
+_TILTING, _CAREFULLY, _SMOOTH = 0.09, 0.04, 0.03
+"""How far (rad) the cup is tilted in a control period, before and while it may lose water, and by how much that
+changes from one period to the next."""
+_ENOUGH = 0.075
 """The share that may still be missing when the cup is tilted back: water leaves in small avalanches."""
 _YAW = 0.3
 
@@ -154,19 +155,21 @@ class WaterTask(Task):
             return Pose(self.place(engine, goal, axis, angle, grip), turn * upright)
 
         grip = self._grip(engine, goal, skills.pose())
-        tilt = last = 0.0
+        tilt = last = rate = 0.0
         gone = before = self.gone(engine, goal)
         while goal.value - 2 * gone + before > _ENOUGH and tilt < _STEEPEST:
-            if tilt < _FLOWING:
-                tilt += _TILTING
-            elif gone == before:
-                tilt += _CAREFULLY
+            wanted = _TILTING
+            if tilt > _FLOWING:
+                wanted = _CAREFULLY * min(1.0, 0.4 + 2.0 * (goal.value - gone)) if gone == before else 0.0
+            rate += min(max(wanted - rate, -_SMOOTH), _SMOOTH)
+            tilt += rate
             yield skills.step(tilted(last), tilted(tilt), 0.0)
             last, before, gone = tilt, gone, self.gone(engine, goal)
         if goal.value > 1.0 - _ENOUGH:
             yield from skills.hold(0.4, 0.0, tilted(tilt))
         while tilt > 0.0:
-            last, tilt = tilt, max(0.0, tilt - _TILTING)
+            rate = max(rate - _SMOOTH, -_TILTING, -sqrt(2 * _SMOOTH * tilt))
+            last, tilt = tilt, max(0.0, tilt + rate)
             yield skills.step(tilted(last), tilted(tilt), 0.0)
 
     def _grip(self, engine: Engine, goal: Goal, here: Pose) -> float:
