@@ -67,5 +67,6 @@ def _add_geom(body: mujoco.MjsBody, geom: Geom) -> None:
         contype=contype,
         conaffinity=conaffinity,
         condim=1 if geom.collides == "liquid" else 4,
-        priority=int(geom.collides == "liquid"),
+        priority={"arm": 1, "liquid": 2}.get(geom.collides, 0),
+        solref=(0.01, 1.0) if geom.collides == "arm" else (0.02, 1.0),
     )
