@@ -76,7 +76,8 @@ CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.007, 0.070
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
 DROP_RADIUS = 0.0070
-_DRAG = 10.0
+_DRAG = 15.0
+"""Per second: how fast a drop would lose its speed. It keeps water that runs from a cup from leaving all at once."""
 _PITCH = 0.0170
 _GOLDEN = (sqrt(5.0) - 1.0) / 2.0
 

@@ -45,7 +45,7 @@ _FLOWING = radians(38.0)
 """Tilt (rad) up to which no cup loses water."""
 _FALL, _CLEARANCE = 0.020, 0.010
 """Metres that drops fly on from the cup's edge, and between the cup and what it pours into."""
-_TILTING, _CAREFULLY, _SMOOTH = 0.09, 0.04, 0.03
+_TILTING, _CAREFULLY, _SMOOTH = 0.09, 0.03, 0.03
 """How far (rad) the cup is tilted in a control period, before and while it may lose water, and by how much that
 changes from one period to the next."""
 _ENOUGH = 0.075
