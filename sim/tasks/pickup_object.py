@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from robot.description import Body
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.goals import GoalSet
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from sim.world import World
 
 _YAW = 0.7
-_SHAPES: dict[Pool, tuple[str, str]] = {"seen": ("block", "cylinder"), "novel": ("bar", "puck")}
+SHAPES: dict[Pool, tuple[str, str]] = {"seen": ("block", "cylinder"), "novel": ("bar", "puck")}
+"""The kinds of small things in training and in the split `novel_object`."""
 
 
 class PickupObject(Task):
@@ -42,25 +44,11 @@ class PickupObject(Task):
                 spots.append(spot)
         bodies, candidates = [], []
         for colour, (x, y) in zip(colours, spots, strict=True):
-            shape = _SHAPES[split.objects][rng.integers(2)]
-            name = f"{colour}_{shape}"
-            half_height = float(rng.uniform(0.020, 0.035))
-            position = (float(x), float(y), half_height)
-            if shape == "block":
-                half = (float(rng.uniform(0.018, 0.028)), float(rng.uniform(0.018, 0.026)), half_height)
-                bodies.append(block(name, colour, half, position, float(rng.uniform(-_YAW, _YAW))))
-            elif shape == "bar":
-                half = (0.040, 0.016, 0.7 * half_height)
-                place = (float(x), float(y), half[2])
-                bodies.append(block(name, colour, half, place, float(rng.uniform(-_YAW, _YAW))))
-            elif shape == "puck":
-                bodies.append(puck(name, colour, 0.029, 0.018, (float(x), float(y), 0.018)))
-            else:
-                bodies.append(cylinder(name, colour, float(rng.uniform(0.018, 0.027)), half_height, position))
+            kind = SHAPES[split.objects][rng.integers(2)]
+            bodies.append(shape(rng, kind, colour, float(x), float(y)))
             goal = self.goals.draw(rng, split.goals)
             other = self.goals.another(rng, split.goals, goal, 12)
-            words = (f"{colour} {shape}", f"{colour} {shape}", f"{colour} object")
-            candidates.append(Candidate(name, words, goal / 100, other / 100))
+            candidates.append(Candidate(bodies[-1].name, names(kind, colour), goal / 100, other / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
 
     def instruct(self, rng: np.random.Generator, goal: Goal, wording: Wording) -> str:
@@ -118,3 +106,22 @@ class PickupObject(Task):
                 yield from skills.move(target, 0.0, patience=0.5)
                 drift = np.zeros(3)
             yield from skills.hold(0.3, 0.0)
+
+
+def shape(rng: np.random.Generator, kind: str, colour: str, x: float, y: float) -> Body:
+    """A thing of one of the `SHAPES` and of random size that stands on the table at (x, y)."""
+    name, half_height = f"{colour}_{kind}", float(rng.uniform(0.020, 0.035))
+    if kind == "block":
+        half = (float(rng.uniform(0.018, 0.028)), float(rng.uniform(0.018, 0.026)), half_height)
+        return block(name, colour, half, (x, y, half_height), float(rng.uniform(-_YAW, _YAW)))
+    if kind == "bar":
+        half = (0.040, 0.016, 0.7 * half_height)
+        return block(name, colour, half, (x, y, half[2]), float(rng.uniform(-_YAW, _YAW)))
+    if kind == "puck":
+        return puck(name, colour, 0.029, 0.018, (x, y, 0.018))
+    return cylinder(name, colour, float(rng.uniform(0.018, 0.027)), half_height, (x, y, half_height))
+
+
+def names(kind: str, colour: str) -> tuple[str, ...]:
+    """What such a thing is called."""
+    return (f"{colour} {kind}", f"{colour} {kind}", f"{colour} object")
