@@ -138,7 +138,7 @@ class World:
         """From now on these goals count, in this order, each from the moment the one before is reached."""
         self.goals, self.reached, self.success = goals, 0, False
         self.horizon = round(len(goals) * HORIZON * EE_DELTA.rate)
-        self._take_up(goals[0])
+        self._take_up()
 
     def _reach(self) -> None:
         """The present goal was held for long enough."""
@@ -147,13 +147,14 @@ class World:
         self.reached += 1
         self.success = self.reached == len(self.goals)
         if not self.success:
-            self._take_up(self.goals[self.reached])
+            self._take_up()
 
-    def _take_up(self, goal: Goal) -> None:
-        """Work on a goal; earlier ones have to last unless it or a later one moves the same thing."""
-        self.goal_spec, self._held = goal, 0
-        moved = {later.body for later in self.goals[self.reached :]}
-        self._lasting = tuple(earlier for earlier in self.goals[: self.reached] if earlier.body not in moved)
+    def _take_up(self) -> None:
+        """Begin with the next goal. Those before it have to last, unless it or a later one moves the same thing."""
+        before, after = self.goals[: self.reached], self.goals[self.reached :]
+        self.goal_spec, self._held = after[0], 0
+        moved = {goal.body for goal in after}
+        self._lasting = tuple(goal for goal in before if goal.body not in moved)
 
     def _start_pose(self, rng: np.random.Generator, shift: Vector) -> NDArray[np.float64]:
         position = np.add((0.42, 0.0, 0.34), shift) + rng.uniform((-0.03, -0.06, -0.03), (0.03, 0.06, 0.03))
@@ -252,7 +253,7 @@ class World:
         for i in range(1, self._substeps + 1):
             self._finger += min(max(finger - self._finger, -finger_step), finger_step)
             engine.step(start + velocity * (i * engine.timestep), velocity, self._finger)
-            met = task.holds(engine, self.goal_spec) and (not self._lasting or self.lasting())
+            met = task.holds(engine, self.goal_spec) and self.lasting()
             self._held = self._held + 1 if met else 0
             if self._held > round(self.goal_spec.hold / engine.timestep):
                 self._reach()

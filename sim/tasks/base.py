@@ -193,7 +193,7 @@ class Task(ABC):
 
 
 def carried(tool: Pose, held: Pose, there: Pose) -> Pose:
-    """Where the tool goes when what is held goes from `held` to `there` and the tool keeps its place on it, squarely."""
+    """Where the tool goes when what it holds goes from `held` to `there` and it keeps its place on that, squarely."""
     turn = there.rotation * held.rotation.inv()
     return Pose(there.position + turn.apply(tool.position - held.position), there.rotation)
 
