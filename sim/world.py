@@ -310,7 +310,7 @@ class World:
     def objects(self) -> Mapping[str, SceneObject]:
         """The movable things in the scene (the `Scene` protocol)."""
         found = {}
-        things = {goal.body for candidate in self.scene.candidates for goal in (candidate, *candidate.subgoals)}
+        things = {*self.scene.joints, *(candidate.body for candidate in self.scene.candidates)}
         bodies = [body for top in self.scene.bodies for body in top.walk() if body.name in things]
         for body in sorted(bodies, key=lambda body: body.name):
             position, quaternion = self.engine.pose(body.name)
