@@ -165,7 +165,7 @@ def test_a_thing_in_the_drawer_lies_on_its_floor_and_moves_with_it(world):
         world.engine.step(world.engine.arm(), np.zeros(7), 0.04)
     moved = world.engine.pose(put.body)[0][:2] - (x, y)
     assert world.engine.joint(drawer) < 0.01
-    assert np.linalg.norm(moved) == pytest.approx(start - world.engine.joint(drawer), abs=0.02)
+    assert np.linalg.norm(moved) == pytest.approx(start - world.engine.joint(drawer), abs=0.05)
     assert world.engine.height(put.body) == pytest.approx(z, abs=0.001)
     assert world.task.value(world.engine, put) < put.task.tolerance
 
