@@ -150,8 +150,9 @@ class Journal:
             if "finished" in entry:
                 self.wall_s, self.videos = entry["finished"]["wall_s"], entry["finished"]["videos"]
                 continue
-            latencies = tuple(entry["episode"]["latencies"])
-            self.episodes.append(EpisodeResult(**entry["episode"] | {"latencies": latencies}, states=np.empty((0, 0))))
+            kept = entry["episode"]
+            lists = {name: tuple(kept.get(name, ())) for name in ("latencies", "subgoals")}
+            self.episodes.append(EpisodeResult(**kept | lists, states=np.empty((0, 0))))
             self._commits.append(entry["commit"])
 
     def _require_same(self, other: dict[str, Any]) -> None:

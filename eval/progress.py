@@ -11,7 +11,7 @@ from rich.table import Table
 
 from eval.statistics import Episode, Rate, rate, task_statistics
 
-DISPLAY = {"m": (100.0, "cm"), "deg": (1.0, "°"), "fraction": (100.0, "%")}
+DISPLAY = {"m": (100.0, "cm"), "deg": (1.0, "°"), "fraction": (100.0, "%"), "subgoals": (1.0, "sub-goals")}
 """How a goal in a task's own unit is shown to people: (factor, unit)."""
 
 
@@ -82,6 +82,8 @@ def success_table(finished: Mapping[str, Sequence[Episode]], units: Mapping[str,
         factor, unit = DISPLAY[units[task]]
         error = quantity(factor * of_task.median_error, unit)
         table.add_row(task, *_rate_cells(of_task), error, f"{of_task.mean_length:.0f}")
+        for number, counted in enumerate(of_task.subgoals, 1):
+            table.add_row(f"  {number} or more sub-goals", *_rate_cells(counted), "", "", style="dim")
     every = [episode for episodes in finished.values() for episode in episodes]
     if len(finished) > 1 and every:
         table.add_section()

@@ -12,7 +12,7 @@ from sim.engines import DEFAULT, ENGINES
 from sim.language import Wording
 from sim.scenes import VARIANTS, WORDINGS
 from sim.splits import find_split
-from sim.tasks import TASKS
+from sim.tasks import SINGLE, TASKS
 
 QUALITIES = ("fast", "presentation")
 
@@ -98,9 +98,9 @@ class EvaluationConfig:
 
 
 def expand_tasks(task: str | Sequence[str]) -> tuple[str, ...]:
-    """Task names in the order given, without repeats; "all" stands for every task."""
+    """Task names in the order given, without repeats; "all" stands for ARNOLD's eight, which ask for one thing each."""
     names = [task] if isinstance(task, str) else list(task)
-    expanded = [name for given in names for name in (list(TASKS) if given == "all" else [given])]
+    expanded = [name for given in names for name in (SINGLE if given == "all" else [given])]
     if not expanded:
         raise TongsError(f"task is empty; give one or more of all, {', '.join(TASKS)}")
     return tuple(dict.fromkeys(expanded))

@@ -49,9 +49,7 @@ def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, in
     statistics = results["tasks"][task]
     factor, unit = DISPLAY[statistics["unit"]]
     episodes = [episode for episode in results["episodes"] if episode["task"] == task]
-    shown = [
-        episode | {key: quantity(factor * episode[key], unit) for key in ("goal", "reached")} for episode in episodes
-    ]
+    shown = [episode | _said(episode, factor, unit) for episode in episodes]
     return {
         "task": task,
         "title": task.replace("_", " ").capitalize(),
@@ -60,7 +58,7 @@ def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, in
         "median_error": quantity(factor * statistics["median_error"], unit),
         "mean_error": quantity(factor * statistics["mean_error"], unit),
         "tolerance": quantity(factor * statistics["tolerance"], unit),
-        "plot": Markup(goal_plot(episodes, statistics["tolerance"], factor, unit)),
+        "plot": "" if statistics["subgoals"] else Markup(goal_plot(episodes, statistics["tolerance"], factor, unit)),
         "failed": [episode for episode in shown if not episode["success"]],
         "films": [
             episode | {"source": "data:video/mp4;base64," + base64.b64encode(films[task, episode["scene"]]).decode()}
@@ -68,3 +66,11 @@ def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, in
             if (task, episode["scene"]) in films
         ],
     }
+
+
+def _said(episode: Mapping[str, Any], factor: float, unit: str) -> dict[str, str]:
+    """Goal and reached value of an episode for people; of a longer task the sub-goals, and how many were reached."""
+    if "subgoals" in episode:
+        names = ", ".join(name.replace("_", " ") for name in episode["subgoals"])
+        return {"goal": names, "reached": f"{episode['reached']:.0f} of {len(episode['subgoals'])}"}
+    return {key: quantity(factor * episode[key], unit) for key in ("goal", "reached")}

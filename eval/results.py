@@ -117,7 +117,7 @@ def _episode(episode: EpisodeResult) -> dict[str, Any]:
         "success": bool(episode.success),
         "failure": episode.failure,
         "length": int(episode.length),
-    }
+    } | ({"subgoals": list(episode.subgoals)} if episode.subgoals else {})
 
 
 def write_json(fields: Mapping[str, Any], path: Path) -> None:

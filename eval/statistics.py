@@ -24,6 +24,8 @@ class Episode(Protocol):
     @property
     def failure(self) -> str | None: ...
     @property
+    def subgoals(self) -> Sequence[str]: ...
+    @property
     def length(self) -> int: ...
     @property
     def duration(self) -> float: ...
@@ -44,12 +46,17 @@ class Rate:
 @dataclass(frozen=True)
 class TaskStatistics(Rate):
     """A rate, the distance |reached - goal| in the task's own unit, the mean episode length in control steps, and how
-    many episodes failed in each of the ways of `sim.outcome.FAILURES`."""
+    many episodes failed in each of the ways of `sim.outcome.FAILURES`.
+
+    `subgoals` of a longer task are the rates at which at least 1, 2, ... of its sub-goals were reached, among the
+    episodes that have so many; empty for a single one.
+    """
 
     mean_error: float
     median_error: float
     mean_length: float
     failures: dict[str, int]
+    subgoals: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,21 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
 
 def rate(episodes: Sequence[Episode]) -> Rate:
     """The success rate of at least one episode."""
-    successes = sum(bool(episode.success) for episode in episodes)
-    return Rate(successes, len(episodes), successes / len(episodes), wilson_interval(successes, len(episodes)))
+    return _share([bool(episode.success) for episode in episodes])
+
+
+def _share(outcomes: Sequence[bool]) -> Rate:
+    successes, count = sum(outcomes), len(outcomes)
+    return Rate(successes, count, successes / count, wilson_interval(successes, count))
+
+
+def subgoal_rates(episodes: Sequence[Episode]) -> tuple[Rate, ...]:
+    """How often at least 1, 2, ... sub-goals were reached in order, each among the episodes that have so many."""
+    most = max(len(episode.subgoals) for episode in episodes)
+    return tuple(
+        _share([episode.reached >= number for episode in episodes if len(episode.subgoals) >= number])
+        for number in range(1, most + 1)
+    )
 
 
 def task_statistics(episodes: Sequence[Episode]) -> TaskStatistics:
@@ -86,6 +106,7 @@ def task_statistics(episodes: Sequence[Episode]) -> TaskStatistics:
         median_error=float(np.median(errors)),
         mean_length=float(np.mean([episode.length for episode in episodes])),
         failures={label: sum(episode.failure == label for episode in episodes) for label in FAILURES},
+        subgoals=subgoal_rates(episodes),
     )
 
 

@@ -17,11 +17,12 @@ _LETTERS = "".join(chr(code) for code in range(32, 127)) + "°"
 
 
 class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
-    """One task; the reward is 1 at the step that completes the two-second hold.
+    """One task; the reward is 1 at the step that completes the two-second hold of the last goal.
 
     Observations are a dictionary of the camera pictures, `state` and `instruction`; actions are `ee_delta` in physical
     units. `reset(options={"index": n})` asks for a scene by number; without it the seeded generator draws numbers.
-    `info` holds `is_success`, `value`, `goal` and `scene`.
+    `info` holds `is_success`, `value`, `goal` and `scene`; value and goal are those of the present sub-goal, of which
+    `subgoals_reached` are behind it.
 
     Args:
         task: name of the task.
@@ -91,5 +92,6 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
             "is_success": self.world.success,
             "value": self.world.value,
             "goal": self.world.goal,
+            "subgoals_reached": self.world.reached,
             "scene": self._scene,
         }

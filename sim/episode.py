@@ -21,6 +21,9 @@ from sim.world import World
 class EpisodeResult:
     """What happened. `goal`, `start` and `reached` are in the task's unit; `length` counts control steps.
 
+    Of a longer task `goal` and `reached` count the sub-goals, and `subgoals` names them in their order; it is empty
+    for a single one.
+
     `failure` is one of `sim.outcome.FAILURES`, None after a success. `latencies` are seconds per call of the policy,
     `duration` the seconds that the whole episode took; `states` are the engine's state vectors before the first and
     after every control step, for `replay`.
@@ -41,6 +44,7 @@ class EpisodeResult:
     latencies: tuple[float, ...]
     duration: float
     states: NDArray[np.float64]
+    subgoals: tuple[str, ...] = ()
 
 
 class _Timed:
@@ -73,7 +77,7 @@ def run_episode(
     variant: str = "original",
     wording: Wording = "seen",
 ) -> EpisodeResult:
-    """Run the policy until the goal was held for two seconds or the time is up.
+    """Run the policy until every goal was held for long enough or the time is up.
 
     `execute` actions of each chunk are followed before the policy is asked again (all of them by default). The result
     depends on nothing but the scene and the policy: its seed follows from (task, split, index).
@@ -84,13 +88,17 @@ def run_episode(
     timed = _Timed(policy)
     queue = ChunkQueue(timed, execute or policy.spec.horizon)
     queue.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
-    start, outcome = world.value, Outcome(world)
+    goal, start, outcome = world.goal, world.value, Outcome(world)
     states = [world.engine.state()]
     while not world.finished:
         see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
         world.execute(queue.action(world.observe(images=see)))
         outcome.look()
         states.append(world.engine.state())
+    reached, subgoals = world.value, ()
+    if len(world.goals) > 1:
+        subgoals = tuple(world.task.rules(goal).name for goal in world.goals)
+        goal, start, reached = float(len(subgoals)), 0.0, float(world.reached)
     return EpisodeResult(
         world.task.name,
         split,
@@ -98,15 +106,16 @@ def run_episode(
         variant,
         wording,
         world.instruction,
-        world.goal,
+        goal,
         start,
-        world.value,
+        reached,
         world.success,
         outcome.failure(),
         world.steps,
         tuple(timed.latencies),
         time.perf_counter() - began,
         np.stack(states),
+        subgoals,
     )
 
 

@@ -45,17 +45,27 @@ class GoalSet:
         return every if goals == "any" else [n for n in every if abs(n - self.held_out) >= self.margin]
 
     def draw(
-        self, rng: np.random.Generator, goals: Goals, most: int | None = None, other: int | None = None, gap: int = 0
+        self,
+        rng: np.random.Generator,
+        goals: Goals,
+        most: int | None = None,
+        other: int | None = None,
+        gap: int = 0,
+        least: int = 0,
     ) -> int:
-        """A value of at most `most` and at least `gap` from `other`; half the time one that has a name."""
+        """A value from `least` to `most` and at least `gap` from `other`; half the time one that has a name."""
         allowed = [
-            n for n in self.values(goals) if (most is None or n <= most) and (other is None or abs(n - other) >= gap)
+            n
+            for n in self.values(goals)
+            if least <= n and (most is None or n <= most) and (other is None or abs(n - other) >= gap)
         ]
         names = [n for n in allowed if n in self.four or n in self.named]
         if names and rng.random() < 0.5:
             return names[rng.integers(len(names))]
         return allowed[rng.integers(len(allowed))]
 
-    def another(self, rng: np.random.Generator, goals: Goals, goal: int, gap: int, most: int | None = None) -> int:
+    def another(
+        self, rng: np.random.Generator, goals: Goals, goal: int, gap: int, most: int | None = None, least: int = 0
+    ) -> int:
         """A clearly different value for the same thing; a training value where the goal is the one held out."""
-        return self.draw(rng, "any" if goals == "any" else "seen", most, goal, gap)
+        return self.draw(rng, "any" if goals == "any" else "seen", most, goal, gap, least)

@@ -27,6 +27,9 @@ NOVEL_COLOURS: dict[str, Colour] = {
 _PAINT = COLOURS | NOVEL_COLOURS
 DRAWER_TRAVEL = 0.20
 DRAWER_SPACING = 0.23
+_DRAWER_HALF, _DRAWER_DEEP = DRAWER_SPACING / 2 - 0.012, 0.115
+_WALL, _FLOOR = 0.004, 0.022
+"""Half of a drawer's outer width and depth, half the thickness of its walls, height of the middle of its floor (m)."""
 DOOR_TRAVEL = pi / 2
 DOOR_REACH = 0.165
 """Distance in m from a door's hinge to the middle of its handle."""
@@ -218,13 +221,15 @@ def _box_walls(
     )
 
 
-def drawer_unit(position: Vector, yaw: float, look: Look = PLAIN) -> Body:
+def drawer_unit(position: Vector, yaw: float, look: Look = PLAIN, hollow: bool = False) -> Body:
     """A low cabinet whose two drawers, `left_drawer` and `right_drawer`, slide along its own -x towards the arm.
 
-    `position` is the middle of its front at table height; left and right are as the robot sees them.
+    `position` is the middle of its front at table height; left and right are as the robot sees them. Things can be put
+    into `hollow` drawers, whose floor and walls are solid; of others they are only seen.
     """
-    parts = (_drawer("left_drawer", DRAWER_SPACING / 2, look), _drawer("right_drawer", -DRAWER_SPACING / 2, look))
-    return _unit("drawer_unit", position, yaw, parts, look)
+    left = _drawer("left_drawer", DRAWER_SPACING / 2, look, hollow)
+    right = _drawer("right_drawer", -DRAWER_SPACING / 2, look, hollow)
+    return _unit("drawer_unit", position, yaw, (left, right), look)
 
 
 def cabinet_unit(position: Vector, yaw: float, look: Look = PLAIN) -> Body:
@@ -235,6 +240,14 @@ def cabinet_unit(position: Vector, yaw: float, look: Look = PLAIN) -> Body:
 def drawer_bar() -> Vector:
     """Middle of a drawer's handle bar in the drawer's frame."""
     return (_BAR, 0.0, HANDLE_HEIGHT)
+
+
+def drawer_inside() -> tuple[Vector, Vector]:
+    """Lowest and highest corner of the room in a hollow drawer, in the drawer's frame."""
+    return (
+        (-0.002, -_DRAWER_HALF + 2 * _WALL, _FLOOR + _WALL),
+        (2 * _DRAWER_DEEP - 2 * _WALL, _DRAWER_HALF - 2 * _WALL, 0.092),
+    )
 
 
 def door_bar(side: Side) -> Vector:
@@ -256,9 +269,11 @@ def _unit(name: str, position: Vector, yaw: float, parts: tuple[Body, ...], look
     return Body(name=name, position=position, quaternion=yaw_quaternion(yaw), geoms=shell, children=parts)
 
 
-def _drawer(name: str, y: float, look: Look) -> Body:
+def _drawer(name: str, y: float, look: Look, hollow: bool) -> Body:
     """A drawer whose origin is the middle of its front, at table height, while it is closed."""
-    half, deep = DRAWER_SPACING / 2 - 0.012, 0.115
+    half, deep = _DRAWER_HALF, _DRAWER_DEEP
+    inside = "world" if hollow else "none"
+    back = Geom("box", (_WALL, half, 0.035), (2 * deep - _WALL, 0.0, 0.057), colour=look.front, mass=0.1)
     return Body(
         name=name,
         position=(0.0, y, 0.0),
@@ -266,13 +281,17 @@ def _drawer(name: str, y: float, look: Look) -> Body:
         sites={f"{name}_handle": (drawer_bar(), (1.0, 0.0, 0.0, 0.0))},
         geoms=(
             Geom("box", (0.006, half, 0.055), (-0.008, 0.0, 0.065), colour=look.front, mass=0.3),
-            Geom("box", (deep, half, 0.004), (deep, 0.0, 0.022), colour=_INSIDE, mass=0.3, collides="none"),
-            Geom(
-                "box", (deep, 0.004, 0.035), (deep, half - 0.004, 0.057), colour=look.front, mass=0.1, collides="none"
+            Geom("box", (deep, half, _WALL), (deep, 0.0, _FLOOR), colour=_INSIDE, mass=0.3, collides=inside),
+            *(
+                Geom(
+                    *("box", (deep, _WALL, 0.035), (deep, side * (half - _WALL), 0.057)),
+                    colour=look.front,
+                    mass=0.1,
+                    collides=inside,
+                )
+                for side in (1, -1)
             ),
-            Geom(
-                "box", (deep, 0.004, 0.035), (deep, 0.004 - half, 0.057), colour=look.front, mass=0.1, collides="none"
-            ),
+            *((back,) if hollow else ()),
             *_handle(0.0, look),
         ),
     )

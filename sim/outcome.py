@@ -1,4 +1,4 @@
-"""Why an episode failed, from the simulator's state while it ran: one of seven labels."""
+"""Why an episode failed, from the simulator's state while it ran: one of eight labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sim.tasks.base import HELD_WITHIN, Goal
 if TYPE_CHECKING:
     from sim.world import World
 
-Failure = Literal["did not reach", "did not grasp", "dropped", "overshot", "undershot", "wrong object", "timed out"]
+Failure = Literal[
+    "did not reach", "did not grasp", "dropped", "overshot", "undershot", "wrong object", "timed out", "undone"
+]
 FAILURES: tuple[Failure, ...] = get_args(Failure)
 REACHED_WITHIN = 0.05
 """Distance in m from the grasp point within which the tool has reached a thing."""
@@ -24,10 +26,12 @@ class Outcome:
     """Watches one episode: made after `World.reset`, it looks once after every control step.
 
     Let v be the goal variable, s its value at the start and g the goal. A thing is *taken* once it was held between
-    the fingers, or once v went by more than the tolerance (of the target: from s towards g). The first line that
-    applies is the label of a failed episode:
+    the fingers, or once v went by more than the tolerance (of the target: from s towards g). Where several goals have
+    to be reached, all of this is about the one that was not, from the moment the one before was reached. The first line
+    that applies is the label of a failed episode:
 
-    - timed out: |v - g| < tolerance at the end, which came before that had lasted for two seconds (or at too high a
+    - undone: |v - g| < tolerance at the end, but an earlier goal that was to last did not hold any more;
+    - timed out: |v - g| < tolerance at the end, which came before that had lasted for long enough (or at too high a
       speed);
     - wrong object: the distractor was taken and the target never was;
     - did not reach: the target was never taken, and the tool never came within 5 cm of its grasp point;
@@ -39,18 +43,23 @@ class Outcome:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._goal, self._tolerance = world.goal, world.task.tolerance
-        target = world.goal_spec
-        other = next(candidate for candidate in world.scene.candidates if candidate.body != target.body)
-        reference = world.task.reference(world.engine, other.body)
-        self._target = _Thing(world, target)
-        self._distractor = _Thing(world, Goal(other.body, other.words, other.goal, reference))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Watch for the present goal from now on."""
+        world = self._world
+        self._reached_before = world.reached
+        self._goal, self._tolerance = world.goal, world.rules.tolerance
+        self._target = _Thing(world, world.goal_spec)
+        self._distractor = _Thing(world, world.task.distractor(world.engine, world.scene, world.goal_spec))
         self._towards = 1.0 if self._goal >= self._target.start else -1.0
         self._value = self._value_when_held = self._target.start
         self._reached = self._held = self._ever_held = self._moved = self._took_distractor = False
 
     def look(self) -> None:
         """Take note of one control step; costs about a hundredth of it."""
+        if self._world.reached != self._reached_before and not self._world.success:
+            self._begin()
         target, distractor = self._target, self._distractor
         self._value = target.value()
         self._moved = self._moved or (self._value - target.start) * self._towards > self._tolerance
@@ -67,7 +76,7 @@ class Outcome:
         if self._world.success:
             return None
         if abs(self._value - self._goal) < self._tolerance:
-            return "timed out"
+            return "timed out" if self._world.lasting() else "undone"
         if not (self._ever_held or self._moved):
             if self._took_distractor:
                 return "wrong object"

@@ -14,7 +14,7 @@ def disturb(world: World, expert: ScriptedExpert, rng: np.random.Generator) -> b
 
     Returns False if the episode ended before or during it; the scene is then of no use for a demonstration.
     """
-    for _ in range(int(rng.integers(3, 48))):
+    for _ in range(int(rng.integers(3, round(0.24 * world.horizon)))):
         world.execute(expert.act(world.observe(images=False)).actions[0])
         if world.success:
             return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from robot.skills import Pose, Skill, Skills, downward
 from sim.expert import ScriptedExpert
 
@@ -24,11 +22,11 @@ class Play(ScriptedExpert):
             if choice < 0.25:
                 yield from skills.move(self._somewhere(), float(rng.choice([1.0, 0.6])), patience=1.0)
                 continue
-            self._think_of_a_goal()
+            world.pursue((world.task.imagine(rng, world.scene),))
             deadline = world.steps + int(rng.uniform(40, 90))
-            for action in world.task.demonstrate(world, skills, rng):
+            for action in world.rules.demonstrate(world, skills, rng):
                 yield action
-                if world.steps >= deadline or abs(world.value - world.goal) < 0.3 * world.task.tolerance:
+                if world.steps >= deadline or abs(world.value - world.goal) < 0.3 * world.rules.tolerance:
                     break
             yield from self._let_go(skills)
 
@@ -36,17 +34,9 @@ class Play(ScriptedExpert):
         position = self._rng.uniform((0.35, -0.25, 0.10), (0.60, 0.25, 0.40))
         return Pose(position, downward(float(self._rng.uniform(-1.2, 1.2))))
 
-    def _think_of_a_goal(self) -> None:
-        world, rng = self._world, self._rng
-        candidate = world.scene.candidates[rng.integers(2)]
-        value = float(rng.uniform(*world.task.goal_range))
-        world.goal_spec = replace(
-            world.goal_spec, body=candidate.body, words=candidate.words, value=value, reference=0.02
-        )
-
     def _let_go(self, skills: Skills) -> Skill:
         """Put what is held down (a drawer's handle is simply released) and back off."""
-        if not self._world.scene.joints:
+        if self._world.goal_spec.body not in self._world.scene.joints:
             here = skills.pose()
             yield from skills.move(here.moved((0.0, 0.0, 0.03 - here.position[2])), 0.0, patience=0.3)
         yield from skills.release()

@@ -98,12 +98,20 @@ class Thing:
 
         def groups(wording: Wording) -> tuple[tuple[str, ...], ...]:
             noun = self.kind if alike else {"seen": "object", "unseen": "thing"}[wording]
-            looks = _LOOKS[wording] if self.colour != other.colour else ()
-            look = tuple(phrase.format(colour=self.colour, kind=self.kind) for phrase in looks)
+            look = _look(self.colour, self.kind, wording) if self.colour != other.colour else ()
             told = (tuple(phrase.format(noun=noun) for phrase in _RELATIONS[r][wording]) for r in relations)
             return tuple(group for group in (look, *told) if group)
 
         return {"seen": groups("seen"), "unseen": groups("unseen")}
+
+
+def look_names(colour: str, kind: str) -> Names:
+    """The names of a thing of its own colour by nothing but its look."""
+    return {"seen": (_look(colour, kind, "seen"),), "unseen": (_look(colour, kind, "unseen"),)}
+
+
+def _look(colour: str, kind: str, wording: Wording) -> tuple[str, ...]:
+    return tuple(phrase.format(colour=colour, kind=kind) for phrase in _LOOKS[wording])
 
 
 def side_names(side: str, nouns: Sequence[str]) -> Names:

@@ -13,6 +13,7 @@ IDS = {
     "close_cabinet": "tongs/CloseCabinet-v0",
     "pour_water": "tongs/PourWater-v0",
     "transfer_water": "tongs/TransferWater-v0",
+    "compose": "tongs/Compose-v0",
 }
 """{task: gymnasium id}"""
 

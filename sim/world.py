@@ -22,7 +22,7 @@ from sim.language import Wording, negate
 from sim.model import CAMERAS, WorldModel
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
 from sim.tasks import find_task
-from sim.tasks.base import HELD_WITHIN, HOLD, HORIZON, Goal
+from sim.tasks.base import HELD_WITHIN, HORIZON, Goal, Task
 
 STATE_NAMES = (*POSE_STATE, "gripper_opening", "gripper_command", "path_x", "path_y", "path_z", *panda.JOINTS)
 """Tool pose, gripper opening and the opening it was last told to take (0 to 1), the way (m) that the tool has gone
@@ -44,7 +44,8 @@ ENVIRONMENT_STATE_NAMES = (
     "remaining_rz",
 )
 """Privileged truth for training only: where to grasp the target (m, yaw of the hand), the goal variable and the goal
-in units of the task's scale, whether the target is held, and how it still has to move (m, rotation vector in rad)."""
+in units of the task's scale, whether the target is held, and how it still has to move (m, rotation vector in rad);
+all of the present goal, in a task of several."""
 CAMERA_SIZE = (128, 128)
 _LEASH, _LEASH_TURN = 0.05, 0.35
 _WORKSPACE = np.array([[0.20, -0.50, 0.008], [0.80, 0.50, 0.80]])
@@ -53,8 +54,8 @@ _CLOSING, _OPENING = 0.3, 0.5
 
 
 _EPISODE = (
-    *("instruction", "steps", "success", "goal_spec"),
-    *("_held", "_q", "_velocity", "_position", "_rotation", "_finger", "_gripper", "_anchor"),
+    *("instruction", "steps", "success", "goals", "reached", "goal_spec", "horizon"),
+    *("_held", "_lasting", "_q", "_velocity", "_position", "_rotation", "_finger", "_gripper", "_anchor"),
 )
 
 
@@ -101,8 +102,6 @@ class World:
         self._kinematics = ArmKinematics()
         self._period = 1.0 / EE_DELTA.rate
         self._times = np.linspace(0.0, self._period, round(self._period / self.engine.timestep) + 1)[1:]
-        self._hold_steps = round(HOLD / self.engine.timestep)
-        self.horizon = round(HORIZON * EE_DELTA.rate)
         self.instruction = ""
         self.steps = 0
         self._ready = False
@@ -123,8 +122,7 @@ class World:
         start = self._start_pose(generator(self.task.name, split, index, "arm"), scene.arm_shift)
         self.engine.set_arm(start, panda.FINGER_TRAVEL)
         self.engine.settle(20)
-        reference = self.task.reference(self.engine, candidate.body)
-        self.goal_spec = Goal(candidate.body, candidate.words, value, reference)
+        self.pursue(self.task.ask(self.engine, candidate, value))
         self._words = generator(self.task.name, split, index, f"words {variant} {wording}")
         self._wording: Wording = wording
         self._variant = variant
@@ -138,6 +136,28 @@ class World:
         self._anchor: NDArray[np.float64] | None = None
         self._ready = True
 
+    def pursue(self, goals: tuple[Goal, ...]) -> None:
+        """From now on these goals count, in this order, each from the moment the one before is reached."""
+        self.goals, self.reached, self.success = goals, 0, False
+        self.horizon = round(len(goals) * HORIZON * EE_DELTA.rate)
+        self._take_up()
+
+    def _reach(self) -> None:
+        """The present goal was held for long enough."""
+        if self.success:
+            return
+        self.reached += 1
+        self.success = self.reached == len(self.goals)
+        if not self.success:
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """Begin with the next goal. Those before it have to last, unless it or a later one moves the same thing."""
+        before, after = self.goals[: self.reached], self.goals[self.reached :]
+        self.goal_spec, self._held = after[0], 0
+        moved = {goal.body for goal in after}
+        self._lasting = tuple(goal for goal in before if goal.body not in moved)
+
     def _start_pose(self, rng: np.random.Generator, shift: Vector) -> NDArray[np.float64]:
         position = np.add((0.42, 0.0, 0.34), shift) + rng.uniform((-0.03, -0.06, -0.03), (0.03, 0.06, 0.03))
         down = np.diag([1.0, -1.0, -1.0])
@@ -145,19 +165,29 @@ class World:
 
     def paraphrase(self) -> str:
         """Another wording of what is asked for in this episode."""
-        sentence = self.task.instruct(self._words, self.goal_spec, self._wording)
+        sentence = self.task.tell(self._words, self.goals, self._wording)
         if self._variant == "negated":
             return negate(sentence)
         return "" if self._variant == "empty" else sentence
 
     @property
+    def rules(self) -> Task:
+        """The task whose unit, tolerance and scale the present goal has; of a longer task that of the present step."""
+        return self.task.rules(self.goal_spec)
+
+    @property
     def goal(self) -> float:
+        """The value that the goal variable shall take now."""
         return self.goal_spec.value
 
     @property
     def value(self) -> float:
-        """The goal variable now, in the task's unit."""
+        """The goal variable now, in the unit of its rules."""
         return self.task.value(self.engine, self.goal_spec)
+
+    def lasting(self) -> bool:
+        """Whether all that was reached before, and is to stay as it is, still holds."""
+        return all(self.task.holds(self.engine, goal) for goal in self._lasting)
 
     @property
     def finished(self) -> bool:
@@ -224,14 +254,14 @@ class World:
         self._gripper = float(action[6])
         finger = self._gripper * panda.FINGER_TRAVEL
         finger_step = _FINGER_SPEED * self.engine.timestep
-        engine, task, goal = self.engine, self.task, self.goal_spec
+        engine, task = self.engine, self.task
         for target, speed in zip(targets, velocities, strict=True):
             self._finger += min(max(finger - self._finger, -finger_step), finger_step)
             engine.step(target, speed, self._finger)
-            met = task.met(task.value(engine, goal), task.speed(engine, goal), goal.value)
-            met = met and task.allowed(engine, goal)
+            met = task.holds(engine, self.goal_spec) and self.lasting()
             self._held = self._held + 1 if met else 0
-            self.success = self.success or self._held > self._hold_steps
+            if self._held > round(self.goal_spec.hold / engine.timestep):
+                self._reach()
         self._q, self._velocity = targets[-1], velocity
         self.steps += 1
 
@@ -284,24 +314,26 @@ class World:
         grasp = self.task.grasp_pose(self.engine, self.goal_spec)
         closing = grasp.rotation.apply([1.0, 0.0, 0.0])
         truth = [*grasp.position, closing[1], closing[0]]
-        truth += [self.value / self.task.scale, self.goal / self.task.scale, float(self.holding())]
+        scale = self.rules.scale
+        truth += [self.value / scale, self.goal / scale, float(self.holding())]
         return np.asarray([*truth, *self.task.remaining(self.engine, self.goal_spec)], np.float32)
 
     def objects(self) -> Mapping[str, SceneObject]:
         """The movable things in the scene (the `Scene` protocol)."""
         found = {}
-        for candidate in sorted(self.scene.candidates, key=lambda candidate: candidate.body):
-            position, quaternion = self.engine.pose(candidate.body)
-            joint = candidate.body in self.scene.joints
-            name = candidate.body.replace("_", " ")
-            body = next(b for top in self.scene.bodies for b in top.walk() if b.name == candidate.body)
+        things = {*self.scene.joints, *(candidate.body for candidate in self.scene.candidates)}
+        bodies = [body for top in self.scene.bodies for body in top.walk() if body.name in things]
+        for body in sorted(bodies, key=lambda body: body.name):
+            position, quaternion = self.engine.pose(body.name)
+            joint = body.joint if body.name in self.scene.joints else None
+            name = body.name.replace("_", " ")
             found[name] = SceneObject(
                 name,
                 position,
                 quaternion,
                 _extent(body),
                 "" if joint else name.split()[0],
-                self.task.value(self.engine, Goal(candidate.body, {}, 0.0)) if joint else None,
+                min(max(self.engine.joint(joint.name) / joint.high, 0.0), 1.0) if joint else None,
             )
         return found
 

@@ -2,6 +2,7 @@
 
 from robot.errors import unknown
 from sim.tasks.base import Goal, SceneSpec, Task
+from sim.tasks.compose import Compose
 from sim.tasks.furniture import CloseCabinet, CloseDrawer, OpenCabinet, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
@@ -18,8 +19,11 @@ TASKS: dict[str, Task] = {
         CloseCabinet(),
         PourWater(),
         TransferWater(),
+        Compose(),
     )
 }
+SINGLE = tuple(name for name in TASKS if name != Compose.name)
+"""ARNOLD's eight tasks, which ask for one thing each."""
 
 
 def find_task(name: str) -> Task:
@@ -29,4 +33,4 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["TASKS", "Goal", "SceneSpec", "Task", "find_task"]
+__all__ = ["SINGLE", "TASKS", "Goal", "SceneSpec", "Task", "find_task"]

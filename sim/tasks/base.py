@@ -26,13 +26,33 @@ if TYPE_CHECKING:
 HOLD = 2.0
 """Seconds for which the goal has to be held without a break (ARNOLD)."""
 HORIZON = 20.0
-"""Seconds after which an episode has failed (ARNOLD: 2400 steps of 1/120 s)."""
+"""Seconds per goal after which an episode has failed (ARNOLD: 2400 steps of 1/120 s)."""
 HELD_WITHIN = 0.03
 """Distance in m between tool and grasp pose within which fingers that are closed on something hold the thing."""
 
 TWINS = 0.25
 """Share of the scenes whose two things look alike, so that only place or size tells them apart."""
 _SIZED = 1 / 3
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked for: bring `body` to `value` and keep it there for `hold` seconds without a break; `reference` is
+    what the goal variable is measured against, read when the episode begins."""
+
+    body: str
+    words: Names
+    value: float
+    reference: float = 0.0
+    hold: float = HOLD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgoal(Goal):
+    """One step of a longer task, by the rules of a `task` of its own; `distractor` is what may be taken by mistake."""
+
+    task: Task
+    distractor: str
 
 
 @dataclass(frozen=True)
@@ -44,12 +64,16 @@ class Candidate:
         words: what it is called, see `sim.reference`.
         goal: the goal value if this is the target.
         other_goal: another goal value for the same thing, clearly different from `goal`.
+        subgoals: of a longer task what has to be reached, in order.
+        varied: which of the sub-goals `goal` and `other_goal` are values of.
     """
 
     body: str
     words: Names
     goal: float
     other_goal: float
+    subgoals: tuple[Subgoal, ...] = ()
+    varied: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,17 +88,6 @@ class SceneSpec:
     joints: Mapping[str, float] = field(default_factory=dict)
     surroundings: Surroundings = Surroundings()
     arm_shift: Vector = (0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is asked for in an episode: bring `body` to `value`; `start` is where the goal variable stood at the
-    beginning, `reference` what it is measured against."""
-
-    body: str
-    words: Names
-    value: float
-    reference: float = 0.0
 
 
 class Task(ABC):
@@ -97,6 +110,9 @@ class Task(ABC):
     speed_limit: float
     grain: float = 0.01
     scale: float
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
@@ -141,6 +157,28 @@ class Task(ABC):
             yield from skills.move(self.grasp_pose(engine, goal), opening)
             yield from skills.fingers(0.0, 0.5)
 
+    def ask(self, engine: Engine, candidate: Candidate, value: float) -> tuple[Goal, ...]:
+        """What has to be reached in an episode that asks for this candidate and value, in order."""
+        return (Goal(candidate.body, candidate.words, value, self.reference(engine, candidate.body)),)
+
+    def tell(self, rng: np.random.Generator, goals: tuple[Goal, ...], wording: Wording) -> str:
+        """A random sentence that asks for all the goals of an episode."""
+        return self.instruct(rng, goals[0], wording)
+
+    def rules(self, goal: Goal) -> Task:
+        """The task whose unit, tolerance and scale a goal has."""
+        return self
+
+    def distractor(self, engine: Engine, scene: SceneSpec, goal: Goal) -> Goal:
+        """What may be taken by mistake, as a goal."""
+        other = next(candidate for candidate in scene.candidates if candidate.body != goal.body)
+        return Goal(other.body, other.words, other.goal, self.reference(engine, other.body))
+
+    def imagine(self, rng: np.random.Generator, scene: SceneSpec) -> Goal:
+        """A goal that nobody asked for, for play."""
+        candidate = scene.candidates[rng.integers(2)]
+        return Goal(candidate.body, candidate.words, float(rng.uniform(*self.goal_range)), reference=0.02)
+
     def reference(self, engine: Engine, body: str) -> float:
         """What the goal variable is measured against, read when the episode begins."""
         return 0.0
@@ -149,9 +187,20 @@ class Task(ABC):
         """What else has to hold at a physics step for the goal to count, such as a cup that is upright."""
         return True
 
+    def holds(self, engine: Engine, goal: Goal) -> bool:
+        """Whether a goal is met at this physics step."""
+        met = self.met(self.value(engine, goal), self.speed(engine, goal), goal.value)
+        return met and self.allowed(engine, goal)
+
     def met(self, value: float, speed: float, goal: float) -> bool:
         """ARNOLD's condition at one physics step; both limits are strict."""
         return abs(value - goal) < self.tolerance and abs(speed) < self.speed_limit
+
+
+def carried(tool: Pose, held: Pose, there: Pose) -> Pose:
+    """Where the tool goes when what it holds goes from `held` to `there` and it keeps its place on that, squarely."""
+    turn = there.rotation * held.rotation.inv()
+    return Pose(there.position + turn.apply(tool.position - held.position), there.rotation)
 
 
 def vary(rng: np.random.Generator, pose: Pose, spread: float) -> Pose:

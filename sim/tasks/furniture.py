@@ -29,13 +29,13 @@ from sim.objects import (
 )
 from sim.reference import call, side_names
 from sim.splits import Goals, Split
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import Candidate, Goal, SceneSpec, Task, carried
 
 if TYPE_CHECKING:
     from sim.world import World
 
 _NAMED = (10, 20, 30, 33, 40, 60, 67, 70, 80, 90)
-_SIDES: tuple[Side, Side] = ("left", "right")
+SIDES: tuple[Side, Side] = ("left", "right")
 _FINGERS_APART = 0.62
 _LIFT = 0.004
 _ARC = 0.12
@@ -55,8 +55,12 @@ def _to_close(rng: np.random.Generator, values: GoalSet, goals: Goals) -> tuple[
     least = max(55, values.held_out + 25) if goals == "held_out" else 55
     start = int(rng.integers(least, 101))
     goal = values.draw(rng, goals, most=start - 25)
-    gap = 30 if start >= 85 else 15
-    return start / 100, goal, values.another(rng, goals, goal, gap, most=start - 20)
+    return start / 100, goal, another_closing(rng, values, goals, start, goal)
+
+
+def another_closing(rng: np.random.Generator, values: GoalSet, goals: Goals, start: int, goal: int) -> int:
+    """Another goal for a part that stands `start` percent open."""
+    return values.another(rng, goals, goal, 30 if start >= 85 else 15, most=start - 20)
 
 
 class FurnitureTask(Task):
@@ -93,7 +97,7 @@ class FurnitureTask(Task):
     def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
         looks = LOOKS[split.objects]
         unit = self.furniture(rng, looks[rng.integers(len(looks))])
-        order = [str(side) for side in rng.permutation(_SIDES)]
+        order = [str(side) for side in rng.permutation(SIDES)]
         candidates, joints = [], {}
         for side in order:
             start, goal, other = self.openings(rng, self.goals, split.goals)
@@ -131,14 +135,8 @@ class FurnitureTask(Task):
                 steps = max(1, round(abs(goal.value - value) / _ARC))
                 here, held = skills.pose(), self.grasp_pose(engine, goal)
                 way = [self.grasp_at(engine, goal.body, f) for f in np.linspace(value, goal.value, steps + 1)[1:]]
-                yield from skills.follow([_carried(here, held, there) for there in way], 0.0, patience=0.5)
+                yield from skills.follow([carried(here, held, there) for there in way], 0.0, patience=0.5)
             yield from skills.hold(0.3, 0.0)
-
-
-def _carried(tool: Pose, held: Pose, there: Pose) -> Pose:
-    """Where the tool goes when the handle goes from `held` to `there` and the tool keeps its place on it, squarely."""
-    turn = there.rotation * held.rotation.inv()
-    return Pose(there.position + turn.apply(tool.position - held.position), there.rotation)
 
 
 class DrawerTask(FurnitureTask):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _YAW = 0.7
 _STEPPED = 0.2
 """Share of the scenes in which one of the things stands on a step."""
-_SHAPES: dict[Pool, tuple[str, str]] = {"seen": ("block", "cylinder"), "novel": ("bar", "puck")}
+SHAPES: dict[Pool, tuple[str, str]] = {"seen": ("block", "cylinder"), "novel": ("bar", "puck")}
+"""The kinds of small things in training and in the split `novel_object`."""
 
 
 class PickupObject(Task):
@@ -43,7 +44,7 @@ class PickupObject(Task):
     def draw(self, rng: np.random.Generator, split: Split) -> SceneSpec:
         twins, stepped = rng.random() < TWINS, rng.random() < _STEPPED
         colours = draw_colours(rng, palette(split.objects), twins)
-        kinds = [str(kind) for kind in rng.choice(_SHAPES[split.objects], 2)]
+        kinds = [str(kind) for kind in rng.choice(SHAPES[split.objects], 2)]
         kinds = [kinds[0], kinds[0]] if twins else kinds
         levels = [0.0, 0.0]
         levels[rng.integers(2)] = STEP_HEIGHT if stepped else 0.0
@@ -51,7 +52,7 @@ class PickupObject(Task):
         labels = unique([f"{colour}_{kind}" for colour, kind in zip(colours, kinds, strict=True)], places)
         bodies, things = [], []
         for label, colour, kind, place, grade in zip(labels, colours, kinds, places, draw_sizes(rng), strict=True):
-            bodies.append(_shape(rng, label, colour, kind, place, grade))
+            bodies.append(shape(rng, label, colour, kind, place, grade))
             things.append(Thing.of(bodies[-1], colour, kind, place[2]))
         candidates = []
         for thing, other, label in zip(things, reversed(things), labels, strict=True):
@@ -126,7 +127,7 @@ def _spots(rng: np.random.Generator, stepped: bool) -> list[tuple[float, float]]
             return [(float(x), float(y)) for x, y in spots]
 
 
-def _shape(rng: np.random.Generator, name: str, colour: str, kind: str, place: Vector, grade: float) -> Body:
+def shape(rng: np.random.Generator, name: str, colour: str, kind: str, place: Vector, grade: float) -> Body:
     """A thing that stands on `place`; a grade from 0 to 1 says how big it is among its kind."""
 
     def between(low: float, high: float) -> float:

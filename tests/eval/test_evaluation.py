@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,19 @@ def test_results_hold_what_is_needed_to_repeat_them(two_processes: Path) -> None
 
 def test_the_report_has_films_of_the_episodes(two_processes: Path) -> None:
     assert (two_processes / "report.html").read_text().count("data:video/mp4;base64,") == 2
+
+
+def test_a_longer_task_reports_its_subgoals(tmp_path: Path) -> None:
+    console = Console(record=True, width=100, file=StringIO())
+    evaluate(config(tmp_path, tasks=("compose",), scenes=(0, 2), processes=1, policy="random", execute=100), console)
+    fields = json.loads((tmp_path / "results.json").read_text())
+    assert [len(episode["subgoals"]) for episode in fields["episodes"]] == [3, 2]
+    assert [episode["goal"] for episode in fields["episodes"]] == [3.0, 2.0]
+    counted = fields["tasks"]["compose"]["subgoals"]
+    assert [rate["episodes"] for rate in counted] == [2, 2, 1]
+    for number, rate in enumerate(counted, 1):
+        assert rate["successes"] == sum(episode["reached"] >= number for episode in fields["episodes"])
+    assert "3 or more sub-goals" in console.export_text()
 
 
 def stop_after_one(error: type[BaseException] | BaseException) -> Any:

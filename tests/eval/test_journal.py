@@ -144,6 +144,17 @@ def test_what_was_written_is_read(written: Path) -> None:
         assert (journal.wall_s, journal.videos) == (2.5, 4)
 
 
+def test_subgoals_are_kept_and_need_not_be_there(written: Path) -> None:
+    """Journals from before there were longer tasks know nothing of them."""
+    subgoals = ("open_drawer", "put_in_drawer")
+    with Journal(config(written)) as journal:
+        journal.add(episode(scene=5, subgoals=subgoals))
+    file = written / NAME
+    file.write_text(file.read_text().replace(', "subgoals": []', ""))
+    with Journal(config(written)) as journal:
+        assert [e.subgoals for e in journal.episodes] == [(), (), (), subgoals]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 30, 200])
 def test_a_last_line_cut_short_is_forgotten(written: Path, cut: int) -> None:
     file = written / NAME

@@ -77,11 +77,32 @@ def test_the_numbers_are_those_of_the_results(page: Page) -> None:
 def test_failures_are_counted_and_named(page: Page) -> None:
     words = " ".join(page.text.split()).replace("\N{NO-BREAK SPACE}", " ")
     table = words.partition("Why episodes failed")[2]
-    assert "task failed did not reach did not grasp dropped overshot undershot wrong object timed out" in table
-    assert "Open drawer 1 0 0 1 0 0 0 0" in table
-    assert "Pickup object 0 0 0 0 0 0 0 0" in table
+    assert "task failed did not reach did not grasp dropped overshot undershot wrong object timed out undone" in table
+    assert "Open drawer 1 0 0 1 0 0 0 0 0" in table
+    assert "Pickup object 0 0 0 0 0 0 0 0 0" in table
     assert words.count("goal 50.0 %, reached 10.0 %: dropped") == 1
     assert "1 dropped 50.0 % 10.0 % <script>alert" in table
+
+
+def test_subgoals_have_a_table_instead_of_a_plot(tmp_path: Path) -> None:
+    subgoals = ("put_in_drawer", "close_drawer")
+    episodes = [
+        episode(task="compose", scene=0, subgoals=subgoals, goal=2.0, reached=2.0),
+        episode(
+            task="compose", scene=1, subgoals=subgoals, goal=2.0, reached=1.0, success=False, failure="did not grasp"
+        ),
+    ]
+    fields = results(*episodes).to_json()
+    assert fields["tasks"]["compose"]["unit"] == "subgoals"
+    assert fields["episodes"][1]["subgoals"] == list(subgoals) and fields["episodes"][1]["reached"] == 1.0
+    assert "subgoals" not in results(*EPISODES).to_json()["episodes"][0]
+    write_report(fields, {}, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text())
+    words = " ".join(page.text.split())
+    assert "1 of 2 reached all their sub-goals in order" in words
+    assert "sub-goals reached 95 % interval 1 or more 2/2 34 to 100 % 2 or more 1/2 9 to 91 %" in words
+    assert "1 did not grasp put in drawer, close drawer 1 of 2" in words
+    assert page.count("circle") == 0
 
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:

@@ -34,6 +34,19 @@ def test_task_statistics_of_three_episodes() -> None:
     assert rate(episodes).success_rate == pytest.approx(2 / 3)
 
 
+def test_subgoals_are_counted_among_the_episodes_that_have_so_many() -> None:
+    two, three = ("open_drawer", "close_drawer"), ("open_drawer", "put_in_drawer", "close_drawer")
+    episodes = [
+        episode(subgoals=two, goal=2.0, reached=2.0),
+        episode(subgoals=two, goal=2.0, reached=0.0, success=False, failure="did not reach"),
+        episode(subgoals=three, goal=3.0, reached=2.0, success=False, failure="dropped"),
+    ]
+    counted = task_statistics(episodes).subgoals
+    assert [(rate.successes, rate.episodes) for rate in counted] == [(2, 3), (2, 3), (0, 1)]
+    assert [rate.interval for rate in counted] == [wilson_interval(2, 3), wilson_interval(2, 3), wilson_interval(0, 1)]
+    assert task_statistics([episode()]).subgoals == ()
+
+
 def test_timing_pools_all_calls() -> None:
     """With 101 calls of 0, 1, ..., 100 ms the percentiles are the calls themselves."""
     calls = tuple(number / 1000 for number in range(101))

@@ -13,7 +13,7 @@ from sim.engines import ENGINES
 from sim.engines.mujoco import MujocoEngine
 from sim.expert import ScriptedExpert
 from sim.objects import DOOR_TRAVEL, DRAWER_TRAVEL
-from sim.tasks import TASKS
+from sim.tasks import SINGLE
 from sim.world import ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
 from tests.conformance import check_robot
 
@@ -136,7 +136,7 @@ def test_path_since_grasp_is_remembered_and_forgotten(world):
     assert not world.observe().state[path].any()
 
 
-@pytest.mark.parametrize("task", [name for name in TASKS if "water" not in name])
+@pytest.mark.parametrize("task", [name for name in SINGLE if "water" not in name])
 def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
     world = World(task, cameras={})
     names = ENVIRONMENT_STATE_NAMES
