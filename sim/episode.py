@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from robot.chunk_queue import ChunkQueue
 from robot.interface import ActionChunk, Observation, Policy, require_compatible
 from sim.language import Wording
-from sim.outcome import Failure, Outcome
+from sim.outcome import Failure
 from sim.scenes import generator
-from sim.world import World
+from sim.worlds import SimulatedWorld
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Timed:
 
 
 def run_episode(
-    world: World,
+    world: SimulatedWorld,
     policy: Policy,
     split: str,
     index: int,
@@ -73,7 +73,7 @@ def run_episode(
     variant: str = "original",
     wording: Wording = "seen",
 ) -> EpisodeResult:
-    """Run the policy until the goal was held for two seconds or the time is up.
+    """Run the policy until the task is done or the time is up.
 
     `execute` actions of each chunk are followed before the policy is asked again (all of them by default). The result
     depends on nothing but the scene and the policy: its seed follows from (task, split, index).
@@ -84,13 +84,13 @@ def run_episode(
     timed = _Timed(policy)
     queue = ChunkQueue(timed, execute or policy.spec.horizon)
     queue.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
-    start, outcome = world.value, Outcome(world)
-    states = [world.engine.state()]
+    start, outcome = world.value, world.watch()
+    states = [world.state()]
     while not world.finished:
         see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
         world.execute(queue.action(world.observe(images=see)))
         outcome.look()
-        states.append(world.engine.state())
+        states.append(world.state())
     return EpisodeResult(
         world.task.name,
         split,
@@ -111,12 +111,17 @@ def run_episode(
 
 
 def replay(
-    world: World, result: EpisodeResult, camera: str = "front", height: int = 256, width: int = 256, every: int = 1
+    world: SimulatedWorld,
+    result: EpisodeResult,
+    camera: str = "front",
+    height: int = 256,
+    width: int = 256,
+    every: int = 1,
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures (height, width, 3) of a finished episode, one per `every` control steps and the last."""
     world.reset(result.split, result.scene, result.variant, result.wording)  # type: ignore[arg-type]
     last = len(result.states) - 1
     for step, state in enumerate(result.states):
         if step % every == 0 or step == last:
-            world.engine.set_state(state)
+            world.set_state(state)
             yield world.render(camera, height, width)
