@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -10,12 +11,14 @@ from robot.interface import ActionChunk, Observation, PolicySpec
 from robot.skills import Manner, Skills
 from sim.worlds import SimulatedWorld
 
+SomeWorld = TypeVar("SomeWorld", bound=SimulatedWorld)
 
-class ScriptedExpert:
+
+class ScriptedExpert(Generic[SomeWorld]):
     """A `Policy` of horizon 1 that solves the world it was made for. Speed, approach and via-points vary with the
     seed."""
 
-    def __init__(self, world: SimulatedWorld) -> None:
+    def __init__(self, world: SomeWorld) -> None:
         self._world = world
         self.spec = PolicySpec({}, (), world.spec.action_space, horizon=1)
         self.reset(0)
