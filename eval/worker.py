@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sim.worlds import SimulatedWorld
 
 FILM_SIZE = 256
+FILM_RATE = 10
+"""Side of a film in pixels, and its pictures per second, about."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,12 @@ class Worker:
                 return None
             result = again
         world = self.world(result.task)
-        frames = np.stack(list(replay(world, result, height=FILM_SIZE, width=FILM_SIZE)))
+        rate = world.spec.action_space.rate
+        every = max(1, round(rate / FILM_RATE))
+        frames = np.stack(list(replay(world, result, height=FILM_SIZE, width=FILM_SIZE, every=every)))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "episode.mp4"
-            encode_video(path, frames, round(world.spec.action_space.rate), quality=24, key_interval=30)
+            encode_video(path, frames, round(rate / every), quality=24, key_interval=30)
             return path.read_bytes()
 
 

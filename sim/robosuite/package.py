@@ -27,12 +27,20 @@ def require_robosuite() -> None:
 
 @functools.cache
 def robosuite() -> Any:
-    """The package. Importing it claims MUJOCO_GL and advertises optional parts; both are undone."""
+    """The package. Importing it claims MUJOCO_GL and advertises optional parts; both are undone.
+
+    Raises:
+        TongsError: it is not installed, or a library of the system is missing.
+    """
     require_robosuite()
     logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
     kept = os.environ.get("MUJOCO_GL")
     try:
         return import_module("robosuite")
+    except ImportError as error:
+        raise TongsError(
+            f"robosuite cannot be imported ({error}); its OpenCV needs: apt-get install -y libgl1 libglib2.0-0"
+        ) from error
     finally:
         if kept is None:
             os.environ.pop("MUJOCO_GL", None)

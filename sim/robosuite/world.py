@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -166,6 +167,13 @@ class RobosuiteWorld:
         self.steps += 1
         self.success = self.success or bool(self._env._check_success())
         self._ended = self._ended or ended
+        self._settle_poses()
+
+    def _settle_poses(self) -> None:
+        """Bring poses up to the joint angles; a physics step leaves them one step of 2 ms behind. Changes no motion."""
+        model, data = self._env.sim.model._model, self._env.sim.data._data
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
 
     def _scaled(self, motion: NDArray[np.float64]) -> NDArray[np.float64]:
         """(6,) m and rad as the controller's own input, by the scaling that it declares."""
