@@ -274,10 +274,10 @@ def test_lift_succeeds_above_four_centimetres(world: RobosuiteWorld) -> None:
 def test_an_opened_door_and_a_sorted_can_succeed() -> None:
     door = RobosuiteWorld("door", {})
     door.reset("test", 0)
-    for angle, share in ((0.15, 0.5), (0.35, 1.0)):
+    for angle in (0.15, 0.35):
         door._env.sim.data.qpos[door._env.hinge_qpos_addr] = angle
         door.execute(still(1.0))
-        assert door.value == pytest.approx(share, abs=0.1) and door.success == (angle > 0.3)
+        assert door.success == (angle > 0.3) and (door.value == 1.0) == door.success and door.value > 0.3
     door.close()
     can = RobosuiteWorld("pick_place_can", {})
     can.reset("test", 0)
@@ -327,7 +327,7 @@ def test_a_dropped_cube_is_called_dropped_and_one_left_alone_not_reached(world: 
     outcome.look()
     assert outcome.failure() == "did not reach"
     expert = ScriptedExpert(world)
-    while not world._holds(world.task.targets):
+    while not outcome._held:
         world.execute(expert.act(world.observe(images=False)).actions[0])
         outcome.look()
     assert outcome.failure() == "undershot"
