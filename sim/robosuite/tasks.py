@@ -30,7 +30,6 @@ class RobosuiteTask:
     Attributes:
         name: as users type it.
         environment: robosuite's name for it.
-        done: its rule of success, in words.
         words: sentences that ask for it, seen and unseen in training.
         progress: the share that is done, 0 to 1, from the environment.
         targets: {robosuite's name of a thing to be taken: what people call it}.
@@ -41,7 +40,6 @@ class RobosuiteTask:
 
     name: str
     environment: str
-    done: str
     words: Mapping[Wording, tuple[str, ...]]
     progress: Callable[[Any], float]
     targets: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +84,6 @@ def _one_nut(shape: str, peg: str) -> RobosuiteTask:
     return RobosuiteTask(
         name=f"nut_assembly_{shape}",
         environment=f"NutAssembly{shape.capitalize()}",
-        done=f"the {nut} is around the {peg} peg and the hand has let it go",
         words={
             "seen": (
                 f"Put the {nut} on the {peg} peg",
@@ -105,7 +102,6 @@ def _one_grocery(key: str) -> RobosuiteTask:
     return RobosuiteTask(
         name=f"pick_place_{key.lower()}",
         environment=f"PickPlace{key}",
-        done=f"the {thing} is in its compartment and the hand is away from it",
         words={
             "seen": (
                 f"Put the {thing} into its bin",
@@ -125,7 +121,6 @@ TASKS: dict[str, RobosuiteTask] = {
         RobosuiteTask(
             name="lift",
             environment="Lift",
-            done="the cube's centre is more than 4 cm above the table",
             words={
                 "seen": (
                     "Lift the red cube",
@@ -142,7 +137,6 @@ TASKS: dict[str, RobosuiteTask] = {
         RobosuiteTask(
             name="stack",
             environment="Stack",
-            done="the red cube lies on the green cube and the hand has let it go",
             words={
                 "seen": (
                     "Put the red cube on the green cube",
@@ -159,7 +153,6 @@ TASKS: dict[str, RobosuiteTask] = {
         RobosuiteTask(
             name="door",
             environment="Door",
-            done="the door is open by more than 0.3 rad; its latch opens with the handle",
             words={
                 "seen": ("Open the door", "Turn the handle and open the door", "Pull the door open"),
                 "unseen": ("Unlatch the door and swing it open", "The door should stand open"),
@@ -170,7 +163,6 @@ TASKS: dict[str, RobosuiteTask] = {
         RobosuiteTask(
             name="nut_assembly",
             environment="NutAssembly",
-            done="each nut is around its peg and the hand has let it go",
             words={
                 "seen": (
                     "Put the square nut on the square peg and the round nut on the round peg",
@@ -188,7 +180,6 @@ TASKS: dict[str, RobosuiteTask] = {
         RobosuiteTask(
             name="pick_place",
             environment="PickPlace",
-            done="each of the four things is in its compartment and the hand is away from it",
             words={
                 "seen": (
                     "Put the milk, the bread, the cereal and the can into their bins",
@@ -205,7 +196,6 @@ TASKS: dict[str, RobosuiteTask] = {
         RobosuiteTask(
             name="wipe",
             environment="Wipe",
-            done="every mark is wiped off; the arm touching the table ends the episode",
             words={
                 "seen": ("Wipe the table", "Wipe the dirt off the table", "Clean the marks off the table"),
                 "unseen": ("Rub the table until it is clean", "The table should be spotless"),

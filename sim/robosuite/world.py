@@ -60,17 +60,19 @@ class RobosuiteWorld:
                 raise unknown("camera", camera, list(CAMERAS))
         self._quality = quality
         self._renderer: Renderer | None = None
-        self._env = robosuite().make(
-            self.task.environment,
-            robots="Panda",
-            has_renderer=False,
-            has_offscreen_renderer=False,
-            use_camera_obs=False,
-            use_object_obs=False,
-            renderer="mujoco",
-            control_freq=RATE,
-            ignore_done=True,
-        )
+        package = robosuite()
+        with global_randomness(0):
+            self._env = package.make(
+                self.task.environment,
+                robots="Panda",
+                has_renderer=False,
+                has_offscreen_renderer=False,
+                use_camera_obs=False,
+                use_object_obs=False,
+                renderer="mujoco",
+                control_freq=RATE,
+                ignore_done=True,
+            )
         self._has_fingers = self._robot.gripper[_ARM].dof > 0
         self.horizon = self.task.horizon
         self.goal = 1.0
