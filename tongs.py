@@ -96,10 +96,11 @@ def _protocol(
     **protocol: Any,
 ) -> EvaluationConfig:
     from eval.protocol import EvaluationConfig, expand_scenes, expand_tasks
+    from sim.engines import DEFAULT
 
     return EvaluationConfig(
         policy=str(policy),
-        tasks=expand_tasks(task),
+        tasks=expand_tasks(task, protocol.get("engine", DEFAULT)),
         scenes=expand_scenes(scenes, episodes),
         output=str(output or _dated_folder("eval", Path(str(policy)).name)),
         **protocol,

@@ -20,8 +20,7 @@ from eval.protocol import EvaluationConfig
 from eval.report import write_report
 from eval.results import Results, in_order, write_json
 from robot.errors import TongsError
-from sim.engines import require_engine
-from sim.tasks import TASKS
+from sim.worlds import require_simulator, tasks_of
 
 if TYPE_CHECKING:
     from sim.episode import EpisodeResult
@@ -43,7 +42,7 @@ def evaluate(config: EvaluationConfig, console: Console | None = None) -> Result
         KeyboardInterrupt: Ctrl-C before the first episode ended.
     """
     choose_policy(config.policy)
-    require_engine(config.engine)
+    require_simulator(config.engine)
     output, console = Path(config.output), console or Console()
     output.mkdir(parents=True, exist_ok=True)
     with Journal(config) as journal:
@@ -95,7 +94,8 @@ def _results(config: EvaluationConfig, journal: Journal, wall_s: float, complete
 
 
 def _units(config: EvaluationConfig) -> dict[str, str]:
-    return {task: TASKS[task].unit for task in config.tasks}
+    tasks = tasks_of(config.engine)
+    return {task: tasks[task].unit for task in config.tasks}
 
 
 class _Pool:

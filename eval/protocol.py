@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robot.errors import TongsError, unknown
-from sim.engines import DEFAULT, ENGINES
+from sim.engines import DEFAULT
 from sim.language import Wording
-from sim.scenes import VARIANTS, WORDINGS
-from sim.splits import find_split
-from sim.tasks import SINGLE, TASKS
+from sim.scenes import WORDINGS
+from sim.worlds import all_tasks, require_scenes, tasks_of
 
 QUALITIES = ("fast", "presentation")
 
@@ -23,13 +22,13 @@ class EvaluationConfig:
 
     Attributes:
         policy: "expert", "random", the name of a shipped checkpoint, or a checkpoint folder.
-        tasks: names from `sim.tasks.TASKS`.
+        tasks: names of the engine's tasks (`sim.worlds.tasks_of`).
         scenes: scene indices (start, stop), stop excluded; the same for every task.
         split: a name from `sim.splits.SPLITS`, such as "test", "novel_object" or "perturbed:0.8".
         variant: "original", or the instruction of the distractor ("other_target"), of another goal ("other_goal"), to
             leave it alone ("negated"), or none ("empty").
         wording: "seen" or "unseen" instruction templates.
-        engine: physics engine, "mujoco" or "bullet".
+        engine: "mujoco" or "bullet" for our table, or "robosuite" for the tasks of that package.
         execute: actions of a chunk that are followed before the policy is asked again.
         sampling: sampling settings of the policy that differ from its checkpoint's, such as {"steps": 10}.
         image_size: side in pixels of the square images that the cameras render.
@@ -57,14 +56,13 @@ class EvaluationConfig:
     resume: bool = True
 
     def __post_init__(self) -> None:
+        known_tasks = tasks_of(self.engine)
         for task in self.tasks:
-            if task not in TASKS:
-                raise unknown("task", task, ["all", *TASKS])
-        find_split(self.split)
+            if task not in known_tasks:
+                raise unknown("task", task, ["all", *known_tasks])
+        require_scenes(self.engine, self.split, self.variant)
         for kind, given, known in (
-            ("variant", self.variant, VARIANTS),
             ("wording", self.wording, WORDINGS),
-            ("engine", self.engine, ENGINES),
             ("quality", self.quality, QUALITIES),
         ):
             if given not in known:
@@ -97,12 +95,12 @@ class EvaluationConfig:
         return shlex.join(["tongs", "eval", *(f"{key}={value}" for key, value in settings.items())])
 
 
-def expand_tasks(task: str | Sequence[str]) -> tuple[str, ...]:
-    """Task names in the order given, without repeats; "all" stands for ARNOLD's eight, which ask for one thing each."""
+def expand_tasks(task: str | Sequence[str], engine: str = DEFAULT) -> tuple[str, ...]:
+    """Task names in the order given, without repeats; "all" stands for ARNOLD's eight or for robosuite's."""
     names = [task] if isinstance(task, str) else list(task)
-    expanded = [name for given in names for name in (SINGLE if given == "all" else [given])]
+    expanded = [name for given in names for name in (all_tasks(engine) if given == "all" else [given])]
     if not expanded:
-        raise TongsError(f"task is empty; give one or more of all, {', '.join(TASKS)}")
+        raise TongsError(f"task is empty; give one or more of all, {', '.join(tasks_of(engine))}")
     return tuple(dict.fromkeys(expanded))
 
 

@@ -30,7 +30,7 @@ PACKAGES = (
 )
 CHECKPOINT_FILES = ("config.json", "model.safetensors", "statistics.json")
 """The files of a checkpoint that decide what its policy does."""
-OPTIONAL = ("pybullet",)
+OPTIONAL = ("pybullet", "robosuite")
 """Packages that change a result only where their part of the program is used."""
 
 

@@ -13,7 +13,7 @@ from eval.policies import choose_policy
 from eval.protocol import EvaluationConfig
 from eval.provenance import OPTIONAL, PACKAGES, checkpoint_record, machine, package_versions
 from eval.statistics import Rate, TaskStatistics, Timing, rate, task_statistics, timing
-from sim.tasks import TASKS
+from sim.worlds import TaskFacts, tasks_of
 
 if TYPE_CHECKING:
     from eval.worker import PolicyDescription
@@ -60,7 +60,7 @@ class Results:
         return {task: timing(self.of_task(task)) for task in self.tasks}
 
     def to_json(self) -> dict[str, Any]:
-        choice = choose_policy(self.config.policy)
+        choice, tasks = choose_policy(self.config.policy), tasks_of(self.config.engine)
         return {
             "format": FORMAT,
             "complete": self.complete,
@@ -73,7 +73,7 @@ class Results:
             },
             "protocol": self._protocol(),
             "overall": asdict(self.overall),
-            "tasks": {task: asdict(statistics) | _goal(task) for task, statistics in self.tasks.items()},
+            "tasks": {task: asdict(statistics) | _goal(tasks[task]) for task, statistics in self.tasks.items()},
             "timing": {
                 "wall_s": self.wall_s,
                 "processes": self.config.processes,
@@ -102,8 +102,8 @@ class Results:
         }
 
 
-def _goal(task: str) -> dict[str, Any]:
-    return {"unit": TASKS[task].unit, "tolerance": TASKS[task].tolerance, "range": list(TASKS[task].goal_range)}
+def _goal(task: TaskFacts) -> dict[str, Any]:
+    return {"unit": task.unit, "tolerance": task.tolerance, "range": list(task.goal_range)}
 
 
 def _episode(episode: EpisodeResult) -> dict[str, Any]:

@@ -83,10 +83,13 @@ def measure(config: EvaluationConfig, console: Console | None = None) -> Sensiti
     """
     console, results = console or Console(), {}
     output = Path(config.output)
+    configs = {
+        condition.name: replace(config, output=str(output / condition.name), **condition.changes)
+        for condition in CONDITIONS
+    }
     for condition in CONDITIONS:
         console.rule(f"{condition.name}: the instruction {condition.says}")
-        folder = str(output / condition.name)
-        results[condition.name] = evaluate(replace(config, output=folder, **condition.changes), console)
+        results[condition.name] = evaluate(configs[condition.name], console)
         if not results[condition.name].complete:
             break
     sensitivity = Sensitivity(config, results)

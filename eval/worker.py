@@ -22,9 +22,11 @@ from robot.interface import Policy, require_compatible
 if TYPE_CHECKING:
     from policies.base import PolicyModule
     from sim.episode import EpisodeResult
-    from sim.world import World
+    from sim.worlds import SimulatedWorld
 
 FILM_SIZE = 256
+FILM_RATE = 10
+"""Side of a film in pixels, and its pictures per second, about."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Worker:
 
     def __init__(self, config: EvaluationConfig) -> None:
         self._config = config
-        self._worlds: dict[str, World] = {}
+        self._worlds: dict[str, SimulatedWorld] = {}
         self._policies: dict[str, Policy] = {}
         choice = choose_policy(config.policy)
         self._learned: PolicyModule | None = None
@@ -50,14 +52,14 @@ class Worker:
             torch.set_num_threads(1)
             self._learned = load_checkpoint(choice.folder, config.sampling)
 
-    def world(self, task: str) -> World:
+    def world(self, task: str) -> SimulatedWorld:
         if task not in self._worlds:
-            from sim.world import World
+            from sim.worlds import make_world
 
             names = self._learned.spec.cameras if self._learned else {}
             size = (self._config.image_size, self._config.image_size)
             cameras = dict.fromkeys(names, size)
-            self._worlds[task] = World(task, cameras, self._config.quality, self._config.engine)
+            self._worlds[task] = make_world(task, cameras, self._config.quality, self._config.engine)
         return self._worlds[task]
 
     def policy(self, task: str) -> Policy:
@@ -110,10 +112,12 @@ class Worker:
                 return None
             result = again
         world = self.world(result.task)
-        frames = np.stack(list(replay(world, result, height=FILM_SIZE, width=FILM_SIZE)))
+        rate = world.spec.action_space.rate
+        every = max(1, round(rate / FILM_RATE))
+        frames = np.stack(list(replay(world, result, height=FILM_SIZE, width=FILM_SIZE, every=every)))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "episode.mp4"
-            encode_video(path, frames, round(world.spec.action_space.rate), quality=24, key_interval=30)
+            encode_video(path, frames, round(rate / every), quality=24, key_interval=30)
             return path.read_bytes()
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from robot.chunk_queue import ChunkQueue
 from robot.interface import ActionChunk, Observation, Policy, require_compatible
 from sim.language import Wording
-from sim.outcome import Failure, Outcome
+from sim.outcome import Failure
 from sim.scenes import generator
-from sim.world import World
+from sim.worlds import SimulatedWorld
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Timed:
 
 
 def run_episode(
-    world: World,
+    world: SimulatedWorld,
     policy: Policy,
     split: str,
     index: int,
@@ -77,7 +77,7 @@ def run_episode(
     variant: str = "original",
     wording: Wording = "seen",
 ) -> EpisodeResult:
-    """Run the policy until every goal was held for long enough or the time is up.
+    """Run the policy until the task is done or the time is up.
 
     `execute` actions of each chunk are followed before the policy is asked again (all of them by default). The result
     depends on nothing but the scene and the policy: its seed follows from (task, split, index).
@@ -88,16 +88,15 @@ def run_episode(
     timed = _Timed(policy)
     queue = ChunkQueue(timed, execute or policy.spec.horizon)
     queue.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
-    goal, start, outcome = world.goal, world.value, Outcome(world)
-    states = [world.engine.state()]
+    goal, start, outcome = world.goal, world.value, world.watch()
+    states = [world.state()]
     while not world.finished:
         see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
         world.execute(queue.action(world.observe(images=see)))
         outcome.look()
-        states.append(world.engine.state())
-    reached, subgoals = world.value, ()
-    if len(world.goals) > 1:
-        subgoals = tuple(world.task.rules(goal).name for goal in world.goals)
+        states.append(world.state())
+    reached, subgoals = world.value, world.subgoals
+    if subgoals:
         goal, start, reached = float(len(subgoals)), 0.0, float(world.reached)
     return EpisodeResult(
         world.task.name,
@@ -120,12 +119,17 @@ def run_episode(
 
 
 def replay(
-    world: World, result: EpisodeResult, camera: str = "front", height: int = 256, width: int = 256, every: int = 1
+    world: SimulatedWorld,
+    result: EpisodeResult,
+    camera: str = "front",
+    height: int = 256,
+    width: int = 256,
+    every: int = 1,
 ) -> Iterator[NDArray[np.uint8]]:
     """Pictures (height, width, 3) of a finished episode, one per `every` control steps and the last."""
     world.reset(result.split, result.scene, result.variant, result.wording)  # type: ignore[arg-type]
     last = len(result.states) - 1
     for step, state in enumerate(result.states):
         if step % every == 0 or step == last:
-            world.engine.set_state(state)
+            world.set_state(state)
             yield world.render(camera, height, width)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from robot.interface import ActionChunk, Observation, PolicySpec
 from robot.skills import Manner, Skills
-from sim.world import World
+from sim.worlds import SimulatedWorld
+
+SomeWorld = TypeVar("SomeWorld", bound=SimulatedWorld)
 
 
-class ScriptedExpert:
+class ScriptedExpert(Generic[SomeWorld]):
     """A `Policy` of horizon 1 that solves the world it was made for. Speed, approach and via-points vary with the
     seed."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SomeWorld) -> None:
         self._world = world
         self.spec = PolicySpec({}, (), world.spec.action_space, horizon=1)
         self.reset(0)
@@ -28,7 +31,7 @@ class ScriptedExpert:
 
     def replan(self) -> None:
         """Begin the task again from wherever the arm and the things are now."""
-        self._plan = self._world.task.demonstrate(self._world, self._skills, self._rng)
+        self._plan = self._world.demonstration(self._skills, self._rng)
 
     def act(self, observation: Observation) -> ActionChunk:
         return ActionChunk(next(self._plan)[None], np.array([observation.time]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from robot.skills import Pose, Skill, Skills, downward
 from sim.expert import ScriptedExpert
+from sim.world import World
 
 PLAY_SECONDS = 30.0
 """Length of one episode of play."""
 
 
-class Play(ScriptedExpert):
+class Play(ScriptedExpert[World]):
     """An expert without a goal: it wanders, grasps either thing, brings it to some value, lets go, and goes on."""
 
     def replan(self) -> None:

@@ -81,13 +81,20 @@ def choose() -> str:
 
 
 class Renderer:
-    """One OpenGL context for any number of models made of primitives (no meshes or textures to upload).
+    """One OpenGL context for any number of models made of primitives, or for one with meshes and textures, which are
+    uploaded here.
 
     `fast` turns shadows, reflections and multisampling off, which makes software OpenGL some fifty times faster;
-    `presentation` keeps them, for pictures that people look at.
+    `presentation` keeps them, for pictures that people look at. Shapes of MuJoCo's `hidden_group` are not drawn.
     """
 
-    def __init__(self, model: mujoco.MjModel, quality: str = "fast", size: tuple[int, int] = (512, 512)) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        quality: str = "fast",
+        size: tuple[int, int] = (512, 512),
+        hidden_group: int | None = None,
+    ) -> None:
         if quality not in ("fast", "presentation"):
             raise unknown("render quality", quality, ("fast", "presentation"))
         self._quality = quality
@@ -108,6 +115,8 @@ class Renderer:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._mujoco)
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0
+        if hidden_group is not None:
+            self._option.geomgroup[hidden_group] = 0
         self._camera = mujoco.MjvCamera()
         self._perturb = mujoco.MjvPerturb()
         self._scene, self._scene_model = self._new_scene(model), model

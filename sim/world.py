@@ -16,10 +16,11 @@ from robot.description import Vector
 from robot.errors import ContractError, TongsError, unknown
 from robot.interface import EE_DELTA, Observation, RobotSpec, SceneObject
 from robot.kinematics import ArmKinematics
-from robot.skills import POSE_STATE, Pose
+from robot.skills import POSE_STATE, Pose, Skill, Skills
 from sim.engines import DEFAULT, make_engine
 from sim.language import Wording, negate
 from sim.model import CAMERAS, WorldModel
+from sim.outcome import Outcome
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
 from sim.tasks import find_task
 from sim.tasks.base import HELD_WITHIN, HORIZON, Goal, Task
@@ -190,6 +191,11 @@ class World:
         return all(self.task.holds(self.engine, goal) for goal in self._lasting)
 
     @property
+    def subgoals(self) -> tuple[str, ...]:
+        """The single tasks that a longer one is made of, in order; empty for a single one."""
+        return tuple(self.task.rules(goal).name for goal in self.goals) if len(self.goals) > 1 else ()
+
+    @property
     def finished(self) -> bool:
         return self.success or self.steps >= self.horizon
 
@@ -295,6 +301,22 @@ class World:
         self._rotation = Rotation.from_matrix(rotation)
 
     # --- the truth
+
+    def demonstration(self, skills: Skills, rng: np.random.Generator) -> Skill:
+        """The task as the scripted expert does it, from wherever the arm is; never ends by itself."""
+        return self.task.demonstrate(self, skills, rng)
+
+    def watch(self) -> Outcome:
+        """Look why the episode fails, if it does."""
+        return Outcome(self)
+
+    def state(self) -> NDArray[np.float64]:
+        """The engine's state vector, for `set_state`."""
+        return self.engine.state()
+
+    def set_state(self, state: NDArray[np.float64]) -> None:
+        """Show a state of the same scene."""
+        self.engine.set_state(state)
 
     def near(self, pose: Pose, distance: float) -> bool:
         """Whether the tool is within `distance` m of a pose."""

@@ -189,6 +189,8 @@ def test_another_protocol_is_refused_and_named(written: Path) -> None:
         Journal(config(written, wording="unseen", execute=8))
     with pytest.raises(TongsError, match="policy was random and is expert"):
         Journal(config(written, policy="expert"))
+    with pytest.raises(TongsError, match="engine was mujoco and is bullet"):
+        Journal(config(written, engine="bullet"))
     assert scenes(written, processes=7, videos=0) == [0, 1, 2]
 
 
