@@ -154,12 +154,14 @@ class RayExecutor:
 
         self._connected = not ray.is_initialized()
         if self._connected:
+            address = os.environ.get("RAY_ADDRESS") or "auto"
             try:
-                ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
-            except (ConnectionError, ValueError) as error:
+                _require_open(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            except (OSError, ValueError) as error:
                 raise TongsError(
-                    f"no Ray cluster answers at {os.environ.get('RAY_ADDRESS') or 'this machine'}; "
-                    "start one here with: ray start --head, or name one in RAY_ADDRESS"
+                    f"no Ray cluster answers {'on this machine' if address == 'auto' else f'at {address}'}; "
+                    "start one here with: ray start --head, or name one as RAY_ADDRESS=host:port"
                 ) from error
         self.slots = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._make = ray.put(make)
@@ -196,6 +198,13 @@ class RayExecutor:
             ray.cancel(reference, force=True)
         if self._connected:
             ray.shutdown()
+
+
+def _require_open(address: str) -> None:
+    """Raise unless somebody listens at `host:port`; Ray itself would go on trying for minutes."""
+    if address != "auto":
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
 _worker_of = ""

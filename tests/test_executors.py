@@ -116,9 +116,12 @@ def test_what_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(TongsError, match=r"unknown executor 'slurm'.*local, ray"):
         require_executor("slurm")
     if executors.find_spec("ray"):
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        with pytest.raises(TongsError, match="no Ray cluster answers at 127.0.0.1:1; start one here with: ray start"):
-            make_executor("ray", dict, 1)
+        for address in ("127.0.0.1:1", "here"):
+            monkeypatch.setenv("RAY_ADDRESS", address)
+            with pytest.raises(
+                TongsError, match=f"no Ray cluster answers at {address}; start one here with: ray start"
+            ):
+                make_executor("ray", dict, 1)
     monkeypatch.setattr(executors, "find_spec", lambda name: None)
     with pytest.raises(TongsError, match=r"needs Ray, which is not installed; run: pip install 'tongs\[ray\]'"):
         require_executor("ray")
