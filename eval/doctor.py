@@ -18,7 +18,14 @@ from robot.errors import TongsError
 
 GIB = 1 << 30
 NEEDED_DISK = 2 * GIB
-EXTRAS = {"lerobot": "lerobot", "robosuite": "robosuite", "bullet": "pybullet", "gui": "nicegui", "ros": "cyclonedds"}
+EXTRAS = {
+    "lerobot": "lerobot",
+    "robosuite": "robosuite",
+    "bullet": "pybullet",
+    "ray": "ray",
+    "gui": "nicegui",
+    "ros": "cyclonedds",
+}
 """Extra of Tongs -> the distribution that shows whether it is installed."""
 
 

@@ -1,25 +1,24 @@
-"""Running an evaluation: episodes over processes, a live table, `results.json`, films and the report."""
+"""Running an evaluation: episodes over processes or a cluster, a live table, `results.json`, films and the report."""
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, as_completed
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from eval import worker
 from eval.journal import Journal
 from eval.policies import choose_policy
 from eval.progress import LiveView, success_table
 from eval.protocol import EvaluationConfig
 from eval.report import write_report
 from eval.results import Results, in_order, write_json
+from eval.worker import Worker
 from robot.errors import TongsError
+from sim.executors import LOCAL, Executor, make_executor, require_executor
 from sim.worlds import require_simulator, tasks_of
 
 if TYPE_CHECKING:
@@ -31,18 +30,19 @@ Films = dict[tuple[str, int], bytes]
 def evaluate(config: EvaluationConfig, console: Console | None = None) -> Results:
     """Run every episode of `config`, write `results.json` and `report.html` into its output folder.
 
-    Any number of processes gives the same episodes: each depends only on its task, its scene and the policy.
-    Ctrl-C ends the run; what is finished is written and returned with `complete=False`. However a run ended, calling
-    this again with the same output goes on from there (see `eval.journal`) and gives the same `results.json` as one
-    that ran through, apart from "timing" and "machine", and from "commit" if the code changed.
+    Any number of processes, here or on a Ray cluster, gives the same episodes: each depends only on its task, its
+    scene and the policy. Ctrl-C ends the run; what is finished is written and returned with `complete=False`. However
+    a run ended, calling this again with the same output goes on from there (see `eval.journal`) and gives the same
+    `results.json` as one that ran through, apart from "timing" and "machine", and from "commit" if the code changed.
 
     Raises:
-        TongsError: bad settings, an engine that is not installed, a policy that does not fit, or an output folder that
-            holds another evaluation. Episodes finished before are in `results.json`.
+        TongsError: bad settings, an engine or executor that is not installed, a policy that does not fit, or an output
+            folder that holds another evaluation. Episodes finished before are in `results.json`.
         KeyboardInterrupt: Ctrl-C before the first episode ended.
     """
     choose_policy(config.policy)
     require_simulator(config.engine)
+    require_executor(config.executor)
     output, console = Path(config.output), console or Console()
     output.mkdir(parents=True, exist_ok=True)
     with Journal(config) as journal:
@@ -51,10 +51,11 @@ def evaluate(config: EvaluationConfig, console: Console | None = None) -> Result
             return _recall(config, journal, console)
         try:
             return _run(config, journal, console)
-        except BrokenProcessPool as error:
+        except BrokenExecutor as error:
+            remedy = " (processes=1 needs less memory)" if config.executor == LOCAL else ""
             raise TongsError(
                 f"a worker process died, most likely for lack of memory; the same command with output={output} "
-                f"continues after the {len(journal.episodes)} finished episodes (processes=1 needs less memory)"
+                f"continues after the {len(journal.episodes)} finished episodes{remedy}"
             ) from error
 
 
@@ -74,13 +75,13 @@ def _run(config: EvaluationConfig, journal: Journal, console: Console) -> Result
         finished[episode.task].append(episode)
     if journal.episodes:
         console.print(f"going on after {len(journal.episodes)} of {len(config.jobs)} episodes")
-    with _Pool(config) as pool, LiveView(_units(config), finished, len(config.jobs), console) as view:
-        results, failure = _roll_out(config, journal, pool, view)
+    with _executor(config) as executor, LiveView(_units(config), finished, len(config.jobs), console) as view:
+        results, failure = _roll_out(config, journal, executor, view)
         fields = results.to_json()
         write_json(fields, output / "results.json")
         if failure is not None:
             raise failure
-        films, every_film = _film(results, pool, view, console) if results.complete else ({}, False)
+        films, every_film = _film(results, executor, view, console) if results.complete else ({}, False)
     write_report(fields, films, output / "report.html")
     if every_film:
         journal.finish(results.wall_s, config.videos)
@@ -98,38 +99,25 @@ def _units(config: EvaluationConfig) -> dict[str, str]:
     return {task: tasks[task].unit for task in config.tasks}
 
 
-class _Pool:
-    """Worker processes of one evaluation; leaving the context drops the jobs that have not started."""
-
-    def __init__(self, config: EvaluationConfig) -> None:
-        self._executor = ProcessPoolExecutor(
-            min(config.processes, len(config.jobs)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=worker.initialise,
-            initargs=(config,),
-        )
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def submit(self, function: Callable[..., Any], jobs: Sequence[tuple]) -> list[Future]:
-        """One future per job: a tuple of arguments for a function of `eval.worker`."""
-        with worker.child_settings():
-            return [self._executor.submit(function, *job) for job in jobs]
+def _executor(config: EvaluationConfig) -> Executor:
+    """Where the workers run; those of another machine get the checkpoint along."""
+    folder = choose_policy(config.policy).folder
+    files = None
+    if config.executor != LOCAL and folder is not None:
+        files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    return make_executor(config.executor, partial(Worker, config, files), min(config.processes, len(config.jobs)))
 
 
 def _roll_out(
-    config: EvaluationConfig, journal: Journal, pool: _Pool, view: LiveView
+    config: EvaluationConfig, journal: Journal, executor: Executor, view: LiveView
 ) -> tuple[Results, Exception | None]:
     """The episodes that ended, and the error that stopped the others, if one did."""
     start, stopped = time.perf_counter(), None
-    if journal.description is None:
-        journal.begin(pool.submit(worker.describe, [()])[0].result())
     done = {(episode.task, episode.scene) for episode in journal.episodes}
-    futures = pool.submit(worker.run, [job for job in config.jobs if job not in done])
+    description = executor.submit("describe", [()] if journal.description is None else [])
+    futures = executor.submit("run", [job for job in config.jobs if job not in done])
+    for future in description:
+        journal.begin(future.result())
     waiting = set(futures)
     try:
         for future in as_completed(futures):
@@ -137,7 +125,7 @@ def _roll_out(
             episode = future.result()
             journal.add(episode)
             view.add(episode.task, episode)
-    except (KeyboardInterrupt, TongsError, BrokenProcessPool) as error:
+    except (KeyboardInterrupt, TongsError, BrokenExecutor) as error:
         stopped = error
         for future in waiting:
             if future.done() and not future.cancelled() and future.exception() is None:
@@ -148,7 +136,7 @@ def _roll_out(
     return results, stopped if isinstance(stopped, Exception) else None
 
 
-def _film(results: Results, pool: _Pool, view: LiveView, console: Console) -> tuple[Films, bool]:
+def _film(results: Results, executor: Executor, view: LiveView, console: Console) -> tuple[Films, bool]:
     """Films of the first successes and failures of each task, and whether Ctrl-C spared all of them."""
     chosen: list[EpisodeResult] = []
     for task in results.config.tasks:
@@ -158,7 +146,7 @@ def _film(results: Results, pool: _Pool, view: LiveView, console: Console) -> tu
     view.start_films(len(chosen))
     films: Films = {}
     try:
-        for episode, future in zip(chosen, pool.submit(worker.film, [(e,) for e in chosen]), strict=True):
+        for episode, future in zip(chosen, executor.submit("film", [(e,) for e in chosen]), strict=True):
             film = future.result()
             if film is None:
                 console.print(f"no film of {episode.task} {episode.scene}: run again here, it ended otherwise")

@@ -9,6 +9,7 @@ from typing import Any
 
 from robot.errors import TongsError, unknown
 from sim.engines import DEFAULT
+from sim.executors import EXECUTORS, LOCAL
 from sim.language import Wording
 from sim.scenes import WORDINGS
 from sim.worlds import all_tasks, require_scenes, tasks_of
@@ -33,7 +34,8 @@ class EvaluationConfig:
         sampling: sampling settings of the policy that differ from its checkpoint's, such as {"steps": 10}.
         image_size: side in pixels of the square images that the cameras render.
         quality: "fast" or "presentation" rendering.
-        processes: worker processes; they change the duration, never the result.
+        executor: where the episodes run, "local" for this machine or "ray" for a Ray cluster; never changes the result.
+        processes: worker processes on this machine; they change the duration, never the result.
         videos: successes and failures filmed per task, that many of each.
         output: folder of `results.json`, `report.html` and, for going on after an interruption, `episodes.jsonl`.
         resume: go on with what the output folder holds of this very evaluation; otherwise start anew.
@@ -51,6 +53,7 @@ class EvaluationConfig:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 128
     quality: str = "fast"
+    executor: str = LOCAL
     processes: int = 2
     videos: int = 4
     resume: bool = True
@@ -64,6 +67,7 @@ class EvaluationConfig:
         for kind, given, known in (
             ("wording", self.wording, WORDINGS),
             ("quality", self.quality, QUALITIES),
+            ("executor", self.executor, EXECUTORS),
         ):
             if given not in known:
                 raise unknown(kind, given, known)

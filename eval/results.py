@@ -13,6 +13,7 @@ from eval.policies import choose_policy
 from eval.protocol import EvaluationConfig
 from eval.provenance import OPTIONAL, PACKAGES, checkpoint_record, machine, package_versions
 from eval.statistics import Rate, TaskStatistics, Timing, rate, task_statistics, timing
+from sim.executors import LOCAL
 from sim.worlds import TaskFacts, tasks_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Results:
             "tasks": {task: asdict(statistics) | _goal(tasks[task]) for task, statistics in self.tasks.items()},
             "timing": {
                 "wall_s": self.wall_s,
-                "processes": self.config.processes,
+                "executor": self.config.executor,
+                "processes": self.config.processes if self.config.executor == LOCAL else None,
                 "overall": asdict(timing(self.episodes)),
                 "tasks": {task: asdict(timing) for task, timing in self.timings.items()},
             },

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,19 +33,31 @@ class PolicyDescription:
 
 
 class Worker:
-    """Runs single episodes. Each depends on nothing but its task, its scene and the policy."""
+    """Runs single episodes. Each depends on nothing but its task, its scene and the policy.
 
-    def __init__(self, config: EvaluationConfig) -> None:
+    Args:
+        config: the protocol.
+        checkpoint: the files of the policy's checkpoint by name, for a machine that does not have its folder.
+    """
+
+    def __init__(self, config: EvaluationConfig, checkpoint: Mapping[str, bytes] | None = None) -> None:
         self._config = config
         self._worlds: dict[str, SimulatedWorld] = {}
         self._policies: dict[str, Policy] = {}
-        choice = choose_policy(config.policy)
         self._learned: PolicyModule | None = None
-        if choice.folder is not None:
-            import torch
+        if checkpoint is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in checkpoint.items():
+                    (Path(folder) / name).write_bytes(content)
+                self._learned = self._load(Path(folder))
+        elif (choice := choose_policy(config.policy)).folder is not None:
+            self._learned = self._load(choice.folder)
 
-            torch.set_num_threads(1)
-            self._learned = load_checkpoint(choice.folder, config.sampling)
+    def _load(self, folder: Path) -> PolicyModule:
+        import torch
+
+        torch.set_num_threads(1)
+        return load_checkpoint(folder, self._config.sampling)
 
     def world(self, task: str) -> SimulatedWorld:
         if task not in self._worlds:
@@ -119,59 +126,3 @@ class Worker:
             path = Path(folder) / "episode.mp4"
             encode_video(path, frames, round(rate / every), quality=24, key_interval=30)
             return path.read_bytes()
-
-
-_config: EvaluationConfig | None = None
-_worker: Worker | None = None
-
-
-def initialise(config: EvaluationConfig) -> None:
-    """Called once in each new process; the policy is loaded by the first job, so that its errors have a way back."""
-    global _config
-    _config = config
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent closes nothing; its workers would wait for jobs for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _this_worker() -> Worker:
-    global _worker
-    if _worker is None:
-        assert _config is not None
-        _worker = Worker(_config)
-    return _worker
-
-
-def describe() -> PolicyDescription:
-    return _this_worker().describe()
-
-
-def run(task: str, scene: int) -> EpisodeResult:
-    return _this_worker().run(task, scene)
-
-
-def film(result: EpisodeResult) -> bytes | None:
-    return _this_worker().film(result)
-
-
-@contextmanager
-def child_settings() -> Iterator[None]:
-    """Processes started inside use one thread each and leave Ctrl-C to their parent, from the very beginning."""
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        for name, value in threads.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

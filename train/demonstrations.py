@@ -1,15 +1,13 @@
-"""Collecting demonstrations: scripted experts in parallel processes, successes written as a LeRobot dataset."""
+"""Collecting demonstrations: scripted experts in many processes, successes written as a LeRobot dataset."""
 
 from __future__ import annotations
 
-import multiprocessing
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
-from itertools import count, dropwhile
+from functools import partial
+from itertools import count, dropwhile, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from data.writer import DatasetWriter
 from robot.errors import TongsError
 from robot.interface import EE_DELTA, Policy
 from sim.engines import DEFAULT, require_engine
+from sim.executors import LOCAL, make_executor, require_executor
 from sim.expert import ScriptedExpert
 from sim.perturbation import disturb
 from sim.play import PLAY_SECONDS, Play
@@ -51,6 +50,8 @@ class CollectConfig:
         images: record the cameras.
         quality: rendering, `fast` or `presentation`.
         engine: physics engine, `mujoco` or `bullet`.
+        executor: where the expert works, `local` for this machine or `ray` for a Ray cluster; same dataset.
+        processes: worker processes on this machine; same dataset.
     """
 
     task: Sequence[str]
@@ -64,31 +65,42 @@ class CollectConfig:
     quality: str = "fast"
     engine: str = DEFAULT
     images: bool = True
+    executor: str = LOCAL
     processes: int = 2
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One recorded success: numeric columns (N, D), the wording at each frame, finished videos."""
+    """One recorded success: numeric columns (N, D), the wording at each frame, finished mp4 files as bytes."""
 
     columns: dict[str, NDArray]
     instructions: list[str]
-    videos: dict[str, Path] = field(default_factory=dict)
+    videos: dict[str, bytes] = field(default_factory=dict)
 
 
 def collect(config: CollectConfig) -> list[Path]:
     """Record `episodes` successes of every task; a folder that has some already is continued.
 
     Returns the dataset folders. Ctrl-C loses at most the episodes in progress.
+
+    Raises:
+        TongsError: bad settings, an engine or executor that is not installed, a lost worker process, or a folder that
+            cannot be continued.
     """
     for name in config.task:
         find_task(name)
     require_engine(config.engine)
+    require_executor(config.executor)
     if config.episodes < 1 or config.processes < 1:
         raise TongsError(f"episodes and processes must be at least 1, got {config.episodes} and {config.processes}")
     if not 1 <= config.instructions <= len(_TOLD):
         raise TongsError(f"instructions must be from 1 to {len(_TOLD)}, got {config.instructions}")
-    return [_collect_task(config, name) for name in config.task]
+    try:
+        return [_collect_task(config, name) for name in config.task]
+    except BrokenExecutor as error:
+        raise TongsError(
+            "a worker process died, most likely for lack of memory; the same command continues with what is collected"
+        ) from error
 
 
 def _collect_task(config: CollectConfig, task: str) -> Path:
@@ -110,15 +122,15 @@ def _collect_task(config: CollectConfig, task: str) -> Path:
         TimeRemainingColumn(),
     )
     robot_type = f"panda_{config.engine}"
-    with DatasetWriter(folder, round(EE_DELTA.rate), features, robot_type) as writer, bar, _scratch() as scratch:
+    with DatasetWriter(folder, round(EE_DELTA.rate), features, robot_type) as writer, bar:
         shown = bar.add_task(task, total=config.episodes, completed=writer.episodes, failed=0)
         failed = 0
-        for demonstration in _demonstrations(config, task, jobs, config.episodes - writer.episodes, scratch):
+        for demonstration in _demonstrations(config, task, jobs, config.episodes - writer.episodes):
             if demonstration is None:
                 failed += 1
                 bar.update(shown, failed=failed)
                 continue
-            writer.add_episode(demonstration.columns, demonstration.instructions, videos=demonstration.videos)
+            _add(writer, demonstration)
             bar.update(shown, advance=1)
     return folder
 
@@ -131,54 +143,43 @@ def _jobs(config: CollectConfig) -> Iterator[tuple[int, int]]:
         yield from ((scene, variant) for variant in sorted((0, 1 + turn, 2 - turn)[:told]))
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for videos on their way into the dataset."""
-    folder = Path(tempfile.mkdtemp(prefix="tongs-collect-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _add(writer: DatasetWriter, demonstration: Demonstration) -> None:
+    with tempfile.TemporaryDirectory(prefix="tongs-collect-") as scratch:
+        videos = {key: Path(scratch) / f"{key}.mp4" for key in demonstration.videos}
+        for key, path in videos.items():
+            path.write_bytes(demonstration.videos[key])
+        writer.add_episode(demonstration.columns, demonstration.instructions, videos=videos)
 
 
 def _demonstrations(
-    config: CollectConfig, task: str, jobs: Iterator[tuple[int, int]], wanted: int, scratch: Path
+    config: CollectConfig, task: str, jobs: Iterator[tuple[int, int]], wanted: int
 ) -> Iterator[Demonstration | None]:
     """Results job by job, in order, until `wanted` of them are demonstrations; None for a failure."""
-    pool = ProcessPoolExecutor(
-        config.processes, multiprocessing.get_context("spawn"), _start_worker, (config, task, str(scratch))
-    )
     pending: list[Future[Demonstration | None]] = []
     done = 0
-    try:
+    with make_executor(config.executor, partial(Demonstrator, config, task), config.processes) as executor:
         while done < wanted:
-            while len(pending) < 2 * config.processes:
-                pending.append(pool.submit(_demonstrate, *next(jobs)))
+            pending += executor.submit("demonstrate", list(islice(jobs, 2 * executor.slots - len(pending))))
             result = pending.pop(0).result()
             done += result is not None
             yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
-_WORKER: dict[str, object] = {}
+class Demonstrator:
+    """What works in each process: one world for all the scenes of a task."""
+
+    def __init__(self, config: CollectConfig, task: str) -> None:
+        self._config = config
+        self._world = World(task, _CAMERAS if config.images else {}, config.quality, config.engine)
+
+    def demonstrate(self, scene: int, variant: int) -> Demonstration | None:
+        """Run the expert on a variant of a scene, by its number; None if it fails."""
+        if self._config.play:
+            return play(self._world, self._config.split, scene)
+        return demonstrate(self._world, self._config.split, scene, self._config.perturb, _TOLD[variant])
 
 
-def _start_worker(config: CollectConfig, task: str, scratch: str) -> None:
-    world = World(task, _CAMERAS if config.images else {}, config.quality, config.engine)
-    _WORKER.update(config=config, world=world, scratch=Path(scratch))
-
-
-def _demonstrate(scene: int, variant: int) -> Demonstration | None:
-    """Run the expert on a variant of a scene; None if it fails."""
-    config, world, scratch = _WORKER["config"], _WORKER["world"], _WORKER["scratch"]
-    assert isinstance(config, CollectConfig) and isinstance(world, World) and isinstance(scratch, Path)
-    if config.play:
-        return play(world, config.split, scene, scratch)
-    return demonstrate(world, config.split, scene, config.perturb, scratch, _TOLD[variant])
-
-
-def play(world: World, split: str, scene: int, scratch: Path) -> Demonstration:
+def play(world: World, split: str, scene: int) -> Demonstration:
     """Half a minute of play in a scene; every frame's instruction is "play"."""
     world.reset(split, scene)
     player = Play(world)
@@ -186,13 +187,13 @@ def play(world: World, split: str, scene: int, scratch: Path) -> Demonstration:
     recording = Recording(world)
     for _ in range(round(PLAY_SECONDS * EE_DELTA.rate)):
         recording.step(player, "play")
-    return recording.finish(scene, scratch)
+    return recording.finish(scene)
 
 
 def demonstrate(
-    world: World, split: str, scene: int, perturb: float, scratch: Path, variant: str = "original"
+    world: World, split: str, scene: int, perturb: float, variant: str = "original"
 ) -> Demonstration | None:
-    """One episode of the expert in a variant of a scene; None if it fails. Videos go to `scratch`."""
+    """One episode of the expert in a variant of a scene; None if it fails."""
     world.reset(split, scene, variant)
     rng = generator(world.task.name, split, scene, f"demonstration {variant}")
     expert = ScriptedExpert(world)
@@ -203,7 +204,7 @@ def demonstrate(
     recording = Recording(world)
     while not world.finished:
         recording.step(expert, paraphrases[int(rng.integers(_PARAPHRASES))])
-    return recording.finish(scene, scratch, variant) if world.success else None
+    return recording.finish(scene, variant) if world.success else None
 
 
 class Recording:
@@ -227,12 +228,16 @@ class Recording:
         self._instructions.append(instruction)
         self._world.execute(action)
 
-    def finish(self, scene: int, scratch: Path, variant: str = "original") -> Demonstration:
-        """The episode as arrays, its videos encoded into `scratch`."""
-        videos = {}
-        for name, images in self._frames.items():
-            videos[IMAGES + name] = scratch / f"{self._world.task.name}-{scene}-{variant}-{name}.mp4"
-            encode_video(videos[IMAGES + name], np.stack(images), round(EE_DELTA.rate))
+    def finish(self, scene: int, variant: str = "original") -> Demonstration:
+        """The episode as arrays and encoded videos."""
+        videos = {IMAGES + name: _encoded(images) for name, images in self._frames.items()}
         columns = {key: np.stack(rows) for key, rows in self._columns.items()}
         columns[SCENE] = np.tile(np.array([scene, _TOLD.index(variant)]), (len(self._instructions), 1))
         return Demonstration(columns, self._instructions, videos)
+
+
+def _encoded(images: list[NDArray[np.uint8]]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="tongs-collect-") as scratch:
+        path = Path(scratch) / "episode.mp4"
+        encode_video(path, np.stack(images), round(EE_DELTA.rate))
+        return path.read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot import panda
-from robot.compile import add_body
+from robot.compile import add_bodies, add_body
 from robot.errors import TongsError
 from sim.engines.base import OTHER_SCENE
 from sim.model import Camera, WorldModel
@@ -23,6 +23,19 @@ FINGER_STIFFNESS = 2000.0
 FINGER_DAMPING = 40.0
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a loaded scene: what decides the future, and where things were when they were last looked at.
+
+    A step ends by moving the joints, so poses in `MjData` are those of the step before: they do not follow from the
+    state, and are kept beside it.
+    """
+
+    scene: object
+    state: NDArray[np.float64]
+    poses: tuple[NDArray[np.float64], ...]
+
+
 class MujocoEngine:
     """Joint position servos with velocity feed-forward (ctrl = target + damping / stiffness * velocity) and gravity
     compensation; without the feed-forward the arm trails a moving target by centimetres."""
@@ -32,16 +45,25 @@ class MujocoEngine:
     def __init__(self, quality: str = "fast") -> None:
         self._quality = quality
         self._renderer: Renderer | None = None
+        self._built: WorldModel | None = None
 
     def load(self, model: WorldModel) -> None:
-        self.model = build(model)
+        """Compiles, unless the world is the one that is loaded already, as when only the goal changes."""
+        if model == self._built:
+            mujoco.mj_resetData(self.model, self.data)
+        else:
+            self._build(model)
+        self._scene = object()
+        self.set_arm(np.asarray(panda.HOME), panda.FINGER_TRAVEL)
+
+    def _build(self, model: WorldModel) -> None:
+        self.model, self._built = build(model), model
         self.data = mujoco.MjData(self.model)
         self._tool = self.model.site(panda.TCP).id
         self._joints = {self.model.joint(i).name: i for i in range(self.model.njnt)}
         self._bodies = {self.model.body(i).name: i for i in range(self.model.nbody)}
         self._groups: dict[tuple[str, ...], NDArray[np.intp]] = {}
         self._finger = int(self.model.jnt_qposadr[self._joints[panda.FINGERS[0]]])
-        self.set_arm(np.asarray(panda.HOME), panda.FINGER_TRAVEL)
 
     def step(self, arm: NDArray[np.float64], velocity: NDArray[np.float64], finger: float) -> None:
         ctrl = self.data.ctrl
@@ -119,13 +141,15 @@ class MujocoEngine:
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
 
-    def snapshot(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        return self.model, copy(self.data)
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._scene, self.state(), tuple(getattr(self.data, name).copy() for name in _POSES))
 
     def restore(self, snapshot: object) -> None:
-        if not isinstance(snapshot, tuple) or snapshot[0] is not self.model:
+        if not isinstance(snapshot, Snapshot) or snapshot.scene is not self._scene:
             raise TongsError(OTHER_SCENE)
-        mujoco.mj_copyData(self.data, self.model, snapshot[1])
+        mujoco.mj_setState(self.model, self.data, snapshot.state, _STATE)
+        for name, values in zip(_POSES, snapshot.poses, strict=True):
+            getattr(self.data, name)[:] = values
 
     def jacobian(self) -> NDArray[np.float64]:
         full = np.zeros((6, self.model.nv))
@@ -145,6 +169,11 @@ class MujocoEngine:
 
 _FEED_FORWARD = DAMPING / STIFFNESS
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_POSES = (
+    *("xpos", "xquat", "xmat", "site_xpos", "site_xmat", "geom_xpos", "geom_xmat"),
+    *("cam_xpos", "cam_xmat", "light_xpos", "light_xdir", "subtree_com", "cdof"),
+)
+"""Everything in `MjData` beside the state that the engine reads, draws, or computes a Jacobian from."""
 
 
 def build(world: WorldModel) -> mujoco.MjModel:
@@ -167,8 +196,7 @@ def build(world: WorldModel) -> mujoco.MjModel:
         specular=(0.1, 0.1, 0.1),
     )
     add_body(spec.worldbody, panda.panda())
-    for body in world.bodies:
-        add_body(spec.worldbody, body)
+    add_bodies(spec, world.bodies)
     for camera in world.cameras:
         _add_camera(spec, camera)
     _add_servos(spec)

@@ -100,7 +100,7 @@ def test_a_finished_evaluation_is_not_run_again(
     uninterrupted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {file: file.read_bytes() for file in uninterrupted.iterdir()}
-    monkeypatch.setattr(evaluation, "_Pool", None)
+    monkeypatch.setattr(evaluation, "make_executor", None)
     results = tongs.evaluate("expert", ["open_drawer", "pickup_object"], scenes="0:6", videos=1, output=uninterrupted)
     assert "nothing had to be run" in " ".join(capsys.readouterr().out.split())
     assert results.complete and results.overall.episodes == 12

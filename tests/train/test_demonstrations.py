@@ -79,18 +79,18 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
     assert len(Dataset(tmp_path / "open_drawer").episodes) == 1
 
 
-def test_a_scene_gives_the_same_demonstration_again(tmp_path):
+def test_a_scene_gives_the_same_demonstration_again():
     world = World("pickup_object", {})
-    first, second = (demonstrate(world, "train", 3, 1.0, tmp_path) for _ in range(2))
+    first, second = (demonstrate(world, "train", 3, 1.0) for _ in range(2))
     assert first is not None and second is not None
     np.testing.assert_array_equal(first.columns[ACTION], second.columns[ACTION])
     assert first.instructions == second.instructions
     world.close()
 
 
-def test_play_has_no_instruction(tmp_path):
+def test_play_has_no_instruction():
     world = World("close_drawer", {})
-    recorded = play(world, "train", 0, tmp_path)
+    recorded = play(world, "train", 0)
     assert set(recorded.instructions) == {"play"} and len(recorded.instructions) == 300
     world.close()
 
