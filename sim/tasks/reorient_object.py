@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from math import acos, degrees, pi, radians
 from typing import TYPE_CHECKING
 
@@ -103,6 +105,15 @@ class ReorientObject(Task):
         length = float(np.linalg.norm(towards))
         missing = radians(self.value(engine, goal) - goal.value)
         return np.array([0.0, 0.0, 0.0, *towards * (missing / length if length > 0.1 else 0.0)])
+
+    def before_grasp(self, grasp: Pose) -> Pose:
+        """15 cm above the table."""
+        return replace(grasp, position=np.array([*grasp.position[:2], 0.15]))
+
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Callable[[Pose], float]) -> Pose:
+        """Turned to the goal, high above the middle of the table."""
+        turned = super().goal_pose(engine, goal, tool, rehearse)
+        return replace(turned, position=np.array([0.52, 0.0, 0.36]))
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
