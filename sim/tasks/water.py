@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import cos, inf, pi, radians
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from robot.paths import turn
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.goals import GoalSet
@@ -28,7 +29,7 @@ from sim.objects import (
     water,
 )
 from sim.splits import Split
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import HORIZON, STEPS_PER_SECOND, Candidate, Goal, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -42,6 +43,7 @@ _STEEPEST = radians(125.0)
 _FLOWING = radians(38.0)
 """Tilt (rad) up to which no cup loses water."""
 _YAW = 0.3
+_TRIES = 8
 
 
 class WaterTask(Task):
@@ -97,6 +99,36 @@ class WaterTask(Task):
         missing = goal.value - self.value(engine, goal)
         way = self.place(engine, goal) - position - turn.apply([0.0, 0.0, _GRIP_HEIGHT])
         return np.concatenate([way, np.zeros(3)] if missing > 0.5 * self.tolerance else [np.zeros(3), back])
+
+    def before_grasp(self, grasp: Pose) -> Pose:
+        """5 cm above."""
+        return grasp.moved((0.0, 0.0, 0.05))
+
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Callable[[Pose], float]) -> Pose:
+        """The cup tilted at the place of pouring, so far that the wanted share leaves it: found by trying it out."""
+        upright = self._upright(tool, self._closing(engine, goal), engine, goal)
+        towards = self.side(engine, goal) * self._closing(engine, goal)
+        place = self.place(engine, goal)
+        low, high, best = (_FLOWING, 0.0), (_STEEPEST, 1.0), (inf, tool)
+        for _ in range(_TRIES):
+            tilt = low[0] + (high[0] - low[0]) * min(max((goal.value - low[1]) / (high[1] - low[1] + 1e-9), 0.2), 0.8)
+            pose = Pose(place, Rotation.from_rotvec(tilt * towards) * upright)
+            value = rehearse(pose)
+            best = min(best, (abs(value - goal.value), pose), key=lambda found: found[0])
+            if best[0] < 0.3 * self.tolerance:
+                break
+            low, high = ((tilt, value), high) if value < goal.value else (low, (tilt, value))
+        return best[1]
+
+    def carry(self, engine: Engine, goal: Goal, skills: Skills, grasp: Pose, target: Pose) -> Skill:
+        """Straight up to the target's height, across, tilt on the spot, and back upright."""
+        above = Pose(np.array([*grasp.position[:2], target.position[2]]), grasp.rotation)
+        there = Pose(target.position, grasp.rotation)
+        for stop in (above, there):
+            yield from skills.move(stop, 0.0, patience=HORIZON)
+        steps = int(200 * (target.rotation * grasp.rotation.inv()).magnitude() / (0.7 * pi))
+        yield from skills.track(turn(there, target, steps), STEPS_PER_SECOND, 0.0)
+        yield from skills.move(there, 0.0, patience=HORIZON)
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
