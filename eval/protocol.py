@@ -10,6 +10,7 @@ from typing import Any
 from robot.errors import TongsError, unknown
 from sim.engines import DEFAULT, ENGINES
 from sim.language import Wording
+from sim.protocols import PROTOCOLS, Protocol
 from sim.scenes import VARIANTS, WORDINGS
 from sim.splits import find_split
 from sim.tasks import TASKS
@@ -22,7 +23,7 @@ class EvaluationConfig:
     """The protocol of one evaluation; everything that decides its result is here.
 
     Attributes:
-        policy: "expert", "random", the name of a shipped checkpoint, or a checkpoint folder.
+        policy: "expert", "oracle" (true key poses), "random", the name of a shipped checkpoint, or a checkpoint folder.
         tasks: names from `sim.tasks.TASKS`.
         scenes: scene indices (start, stop), stop excluded; the same for every task.
         split: a name from `sim.splits.SPLITS`, such as "test", "novel_object" or "perturbed:0.8".
@@ -30,7 +31,8 @@ class EvaluationConfig:
             leave it alone ("negated"), or none ("empty").
         wording: "seen" or "unseen" instruction templates.
         engine: physics engine, "mujoco" or "bullet".
-        execute: actions of a chunk that are followed before the policy is asked again.
+        protocol: "closed_loop", or "keypose": the policy is asked twice, for a grasp pose and a goal pose (ARNOLD).
+        execute: actions of a chunk that are followed before the policy is asked again; in closed loop only.
         sampling: sampling settings of the policy that differ from its checkpoint's, such as {"steps": 10}.
         image_size: side in pixels of the square images that the cameras render.
         quality: "fast" or "presentation" rendering.
@@ -48,6 +50,7 @@ class EvaluationConfig:
     variant: str = "original"
     wording: Wording = "seen"
     engine: str = DEFAULT
+    protocol: Protocol = "closed_loop"
     execute: int = 4
     sampling: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 128
@@ -65,6 +68,7 @@ class EvaluationConfig:
             ("variant", self.variant, VARIANTS),
             ("wording", self.wording, WORDINGS),
             ("engine", self.engine, ENGINES),
+            ("protocol", self.protocol, tuple(PROTOCOLS)),
             ("quality", self.quality, QUALITIES),
         ):
             if given not in known:
@@ -90,6 +94,7 @@ class EvaluationConfig:
             "variant": self.variant,
             "wording": self.wording,
             "engine": self.engine,
+            "protocol": self.protocol,
             "execute": self.execute,
             "image_size": self.image_size,
             "quality": self.quality,
