@@ -66,7 +66,7 @@ class Oracle:
         if self._grasp is None:
             pose = self._grasp = world.task.grasp_pose(world.engine, world.goal_spec)
         else:
-            pose = world.task.goal_pose(world.engine, world.goal_spec, self._skills.pose(), self._rehearse)
+            pose = world.task.goal_pose(world.engine, world.goal_spec, self._skills.pose(), self.rehearse)
         return ActionChunk(pose.vector()[None], np.array([observation.time]))
 
     def act_batch(self, observations: Sequence[Observation]) -> list[ActionChunk]:
@@ -74,7 +74,7 @@ class Oracle:
             raise ValueError(f"an oracle knows one world, got {len(observations)} observations")
         return [self.act(observations[0])]
 
-    def _rehearse(self, target: Pose) -> float:
+    def rehearse(self, target: Pose) -> float:
         """The value with which the motion to a goal key pose ends, found by doing it and going back in time."""
         world, grasp = self._world, self._grasp
         assert grasp is not None
