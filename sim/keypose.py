@@ -74,14 +74,14 @@ class Oracle:
             raise ValueError(f"an oracle knows one world, got {len(observations)} observations")
         return [self.act(observations[0])]
 
-    def rehearse(self, target: Pose) -> float:
-        """The value with which the motion to a goal key pose ends, found by doing it and going back in time."""
+    def rehearse(self, target: Pose) -> tuple[float, bool]:
+        """How the motion to a goal key pose would end (see `sim.tasks.base.Rehearse`): done, and gone back in time."""
         world, grasp = self._world, self._grasp
         assert grasp is not None
         grasp, target = Pose.from_vector(grasp.vector()), Pose.from_vector(target.vector())
         before = world.snapshot()
         for action in world.task.carry(world.engine, world.goal_spec, self._skills, grasp, target):
             world.execute(action)
-        value = world.value
+        end = world.value, world.task.allowed(world.engine, world.goal_spec)
         world.restore(before)
-        return value
+        return end

@@ -74,6 +74,11 @@ class Goal:
     reference: float = 0.0
 
 
+Rehearse = Callable[[Pose], tuple[float, bool]]
+"""Tells of a goal key pose the value with which the motion to it would end, and whether that is allowed (see `Task`);
+it changes nothing."""
+
+
 class Task(ABC):
     """A task with a continuous goal state, after ARNOLD.
 
@@ -144,11 +149,8 @@ class Task(ABC):
         """Where the tool stops before it goes to a grasp key pose: 5 cm back along its own axis."""
         return grasp.moved(-0.05 * grasp.rotation.apply([0.0, 0.0, 1.0]))
 
-    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Callable[[Pose], float]) -> Pose:
-        """The true goal key pose: where a tool that holds the thing, now at `tool`, has to be for the goal.
-
-        `rehearse` tells the value with which the motion to a key pose would end; it changes nothing.
-        """
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
+        """The true goal key pose: where a tool that holds the thing, now at `tool`, has to be for the goal."""
         way = self.remaining(engine, goal)
         return Pose(tool.position + way[:3], Rotation.from_rotvec(way[3:]) * tool.rotation)
 

@@ -29,7 +29,7 @@ from sim.objects import (
     drawer_unit,
 )
 from sim.splits import Goals, Split
-from sim.tasks.base import STEPS_PER_SECOND, Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import STEPS_PER_SECOND, Candidate, Goal, Rehearse, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -120,7 +120,7 @@ class FurnitureTask(Task):
         turn = (there.rotation * here.rotation.inv()).as_rotvec()
         return np.concatenate([there.position - here.position, turn])
 
-    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Callable[[Pose], float]) -> Pose:
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
         return _carried(tool, self.grasp_pose(engine, goal), self.grasp_at(engine, goal.body, goal.value))
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import acos, degrees, pi, radians
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from sim.goals import GoalSet
 from sim.language import Wording, choose, degree_phrases
 from sim.objects import bottle, palette
 from sim.splits import Split
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import Candidate, Goal, Rehearse, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -110,7 +109,7 @@ class ReorientObject(Task):
         """15 cm above the table."""
         return replace(grasp, position=np.array([*grasp.position[:2], 0.15]))
 
-    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Callable[[Pose], float]) -> Pose:
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
         """Turned to the goal, high above the middle of the table."""
         turned = super().goal_pose(engine, goal, tool, rehearse)
         return replace(turned, position=np.array([0.52, 0.0, 0.36]))
