@@ -30,7 +30,7 @@ def add_body(parent: mujoco.MjsBody, body: Body) -> None:
     if body.joint is not None:
         joint = body.joint
         if joint.kind == "free":
-            made.add_joint(name=joint.name, type=_JOINTS["free"])
+            made.add_joint(name=joint.name, type=_JOINTS["free"], damping=joint.damping)
         else:
             made.add_joint(
                 name=joint.name,

@@ -41,7 +41,15 @@ class Geom:
 
 @dataclass(frozen=True)
 class Joint:
-    """How a body moves against its parent. `free` ignores everything but the name."""
+    """How a body moves against its parent. `free` ignores everything but the name and the damping.
+
+    Attributes:
+        axis: direction of a hinge or slide.
+        low, high: range in rad or m.
+        damping: in N s/m along and N m s/rad about an axis.
+        armature: of the drive, added to the inertia.
+        friction: dry friction in N or N m.
+    """
 
     name: str
     kind: Literal["hinge", "slide", "free"]

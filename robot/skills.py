@@ -57,6 +57,9 @@ class Pose:
         return cls(values[:3], Rotation.from_quat(values[3:], scalar_first=True))
 
 
+_CORRECTION = 0.3
+
+
 @dataclass(frozen=True)
 class Manner:
     """How to move: m/s, m/s^2, rad/s, and the tolerances within which a pose counts as reached (m, rad)."""
@@ -137,10 +140,11 @@ class Skills:
         """Along closely spaced poses, `rate` of them a second. The tool waits wherever it is further behind than the
         tolerances of `manner`, `patience` seconds at most."""
         stride = max(1, round(rate * self._period))
+        last = self.pose()
         for target in [*path[stride - 1 : -1 : stride], *path[-1:]]:
             for _ in range(1 + int(patience / self._period)):
-                offset, turn = self._way(target)
-                yield self._action(offset, turn, gripper)
+                yield self.step(last, target, gripper)
+                last = target
                 offset, turn = self._way(target)
                 if np.linalg.norm(offset) < self.manner.tolerance and np.linalg.norm(turn) < self.manner.turn_tolerance:
                     break
@@ -158,7 +162,19 @@ class Skills:
         """Stay at a pose (the present one by default)."""
         at = at or self.pose()
         for _ in range(round(seconds / self._period)):
-            yield self._action(*self._way(at), gripper)
+            yield self.step(at, at, gripper)
+
+    def step(self, last: Pose, then: Pose, gripper: float) -> Action:
+        """One control period of a path that the caller times: from `last`, where the tool should be by now, to `then`.
+
+        A part of what the tool is off by is corrected with it; all of it at once would ring, because the arm answers
+        a period late.
+        """
+        here = self.pose()
+        offset = then.position - last.position + _CORRECTION * (last.position - here.position)
+        astray = (last.rotation * here.rotation.inv()).as_rotvec()
+        turn = (then.rotation * last.rotation.inv()).as_rotvec() + _CORRECTION * astray
+        return self._action(offset, turn, gripper)
 
     def grasp(self, at: Pose, opening: float = 1.0, clearance: float = 0.08, via: Pose | None = None) -> Skill:
         """Approach along the tool's own axis from `clearance` m away, and close."""

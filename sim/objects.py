@@ -74,6 +74,7 @@ CUP_INSIDE, CUP_WALL, CUP_HEIGHT = 0.026, 0.004, 0.070
 """Half width of a cup's square opening, thickness of its walls and bottom, height (m)."""
 BOWL_INSIDE, BOWL_HEIGHT = 0.040, 0.055
 DROP_RADIUS = 0.0070
+_DRAG = 10.0
 _PITCH = 0.0170
 _GOLDEN = (sqrt(5.0) - 1.0) / 2.0
 
@@ -171,7 +172,8 @@ def water(name: str, layers: int, position: Vector, yaw: float) -> tuple[Body, .
         z = CUP_WALL + 1.18 * DROP_RADIUS + i // 9 * 2.36 * DROP_RADIUS
         turned = (x * cos(yaw) - y * sin(yaw), x * sin(yaw) + y * cos(yaw), z)
         place = (position[0] + turned[0], position[1] + turned[1], position[2] + turned[2])
-        drops.append(Body(f"{name}_{i}", place, joint=Joint(f"{name}_{i}", "free"), geoms=(shape,)))
+        joint = Joint(f"{name}_{i}", "free", damping=_DRAG * mass)
+        drops.append(Body(f"{name}_{i}", place, joint=joint, geoms=(shape,)))
     return tuple(drops)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicHermiteSpline
 from scipy.spatial.transform import Rotation
 
 from robot import panda
@@ -53,7 +54,7 @@ _CLOSING, _OPENING = 0.3, 0.5
 
 _EPISODE = (
     *("instruction", "steps", "success", "goal_spec"),
-    *("_held", "_q", "_position", "_rotation", "_finger", "_gripper", "_anchor"),
+    *("_held", "_q", "_velocity", "_position", "_rotation", "_finger", "_gripper", "_anchor"),
 )
 
 
@@ -71,8 +72,9 @@ class World:
     """One task's world. `reset` puts up a numbered scene; then it is driven like any robot.
 
     An action moves the *commanded* pose, which is kept within 5 cm and 20 degrees of the measured one and inside the
-    workspace; inverse kinematics gives joint targets within the joint limits and speeds, reached along a straight line
-    in joint space over the control period. The goal is checked at every physics step.
+    workspace; inverse kinematics gives joint targets within the joint limits and speeds, reached over the period
+    along a cubic in joint space whose velocity goes on from the last period's: a jump of it would shake what is held
+    out of the fingers. The goal is checked at every physics step.
 
     Args:
         task: its name.
@@ -98,7 +100,7 @@ class World:
         self.engine = make_engine(engine, quality)
         self._kinematics = ArmKinematics()
         self._period = 1.0 / EE_DELTA.rate
-        self._substeps = round(self._period / self.engine.timestep)
+        self._times = np.linspace(0.0, self._period, round(self._period / self.engine.timestep) + 1)[1:]
         self._hold_steps = round(HOLD / self.engine.timestep)
         self.horizon = round(HORIZON * EE_DELTA.rate)
         self.instruction = ""
@@ -128,7 +130,7 @@ class World:
         self._variant = variant
         self.instruction = self.paraphrase()
         self.restart_clock()
-        self._q = self.engine.arm()
+        self._q, self._velocity = self.engine.arm(), np.zeros(7)
         self._position, rotation = self.engine.tool()
         self._rotation = Rotation.from_matrix(rotation)
         self._finger = panda.FINGER_TRAVEL
@@ -216,18 +218,24 @@ class World:
         q = self._kinematics.inverse(self._q, self._position, self._rotation.as_matrix())
         velocity = (q - self._q) / self._period
         velocity /= max(1.0, float(np.max(np.abs(velocity) / _FASTEST)))
+        path = CubicHermiteSpline(
+            (0.0, self._period),
+            (self._q, self._q + velocity * self._period),
+            (self._velocity, velocity),
+        )
+        targets, velocities = path(self._times), path(self._times, 1)
         self._gripper = float(action[6])
         finger = self._gripper * panda.FINGER_TRAVEL
         finger_step = _FINGER_SPEED * self.engine.timestep
-        start, engine, task, goal = self._q, self.engine, self.task, self.goal_spec
-        for i in range(1, self._substeps + 1):
+        engine, task, goal = self.engine, self.task, self.goal_spec
+        for target, speed in zip(targets, velocities, strict=True):
             self._finger += min(max(finger - self._finger, -finger_step), finger_step)
-            engine.step(start + velocity * (i * engine.timestep), velocity, self._finger)
+            engine.step(target, speed, self._finger)
             met = task.met(task.value(engine, goal), task.speed(engine, goal), goal.value)
             met = met and task.allowed(engine, goal)
             self._held = self._held + 1 if met else 0
             self.success = self.success or self._held > self._hold_steps
-        self._q = start + velocity * self._period
+        self._q, self._velocity = targets[-1], velocity
         self.steps += 1
 
     def _command(self, action: NDArray[np.float32]) -> None:
@@ -249,7 +257,7 @@ class World:
     def stop(self) -> None:
         """Hold the present pose."""
         self._require_reset()
-        self._q = self.engine.arm()
+        self._q, self._velocity = self.engine.arm(), np.zeros(7)
         self._position, rotation = self.engine.tool()
         self._rotation = Rotation.from_matrix(rotation)
 
@@ -307,7 +315,8 @@ class World:
             raise TongsError(f"the world of {self.task.name} has no scene yet; call reset() first")
 
 
-_FASTEST = np.asarray(panda.JOINT_VELOCITY)
+_FASTEST = 0.6 * np.asarray(panda.JOINT_VELOCITY)
+"""Mean joint speed over a control period; at its fastest point the cubic is then within the arm's limits."""
 
 
 def _extent(body: object) -> NDArray[np.float64]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import cos, inf, pi, radians
+from collections.abc import Mapping
+from math import cos, inf, pi, radians, sin
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,7 @@ from sim.objects import (
     water,
 )
 from sim.splits import Split
-from sim.tasks.base import HORIZON, STEPS_PER_SECOND, Candidate, Goal, SceneSpec, Task
+from sim.tasks.base import HORIZON, STEPS_PER_SECOND, Candidate, Goal, Rehearse, SceneSpec, Task
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -42,8 +42,15 @@ _LEAN = radians(35.0)
 _STEEPEST = radians(125.0)
 _FLOWING = radians(38.0)
 """Tilt (rad) up to which no cup loses water."""
+_FALL, _CLEARANCE = 0.020, 0.010
+"""Metres that drops fly on from the cup's edge, and between the cup and what it pours into."""
+_TILTING, _CAREFULLY = 0.08, 0.03
+"""How far (rad) the cup is tilted in a control period, before and while it may lose water."""
+_ENOUGH = 0.06
+"""The share that may still be missing when the cup is tilted back: water leaves in small avalanches."""
 _YAW = 0.3
 _TRIES = 8
+"""Rehearsals in which the tilt of a true key pose has to be found."""
 
 
 class WaterTask(Task):
@@ -61,8 +68,8 @@ class WaterTask(Task):
         """The cup that is taken."""
         raise NotImplementedError
 
-    def place(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
-        """Where the tool is (3,) while it pours."""
+    def receiver(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """Where the water should fall (3,), at the height above which the whole cup has to stay."""
         raise NotImplementedError
 
     def side(self, engine: Engine, goal: Goal) -> float:
@@ -77,6 +84,14 @@ class WaterTask(Task):
     def drops(self, goal: Goal) -> tuple[str, ...]:
         return tuple(f"{self.held(goal)}_water_{i}" for i in range(9 * self.layers))
 
+    def gone(self, engine: Engine, goal: Goal) -> float:
+        """The share of its water that has left the cup."""
+        return 1.0 - float(self._kept(engine, goal).mean())
+
+    def _kept(self, engine: Engine, goal: Goal) -> NDArray[np.bool_]:
+        """Which drops are in the cup."""
+        return inside(engine, self.held(goal), self.drops(goal), CUP_INSIDE, CUP_HEIGHT)
+
     def speed(self, engine: Engine, goal: Goal) -> float:
         return 0.0
 
@@ -90,6 +105,20 @@ class WaterTask(Task):
         lean = Rotation.from_rotvec([-self.side(engine, goal) * _LEAN, 0.0, 0.0])
         return Pose(position + turn.apply([0.0, 0.0, _GRIP_HEIGHT]), turn * lean * downward(pi / 2))
 
+    def tilt_axis(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """The level axis (3,) between the fingers about which the cup is tilted to pour."""
+        axis = Rotation.from_quat(engine.pose(self.held(goal))[1], scalar_first=True).apply([1.0, 0.0, 0.0])
+        axis[2] = 0.0
+        return self.side(engine, goal) * axis / np.linalg.norm(axis)
+
+    def place(self, engine: Engine, goal: Goal, axis: NDArray[np.float64], tilt: float = 0.0) -> NDArray[np.float64]:
+        """Where the tool is (3,) with the cup tilted by `tilt` rad: edge before the receiver, all above it."""
+        half, below, above = CUP_INSIDE + CUP_WALL, _GRIP_HEIGHT, CUP_HEIGHT - _GRIP_HEIGHT
+        reach = half * cos(tilt) + above * sin(tilt)
+        depth = max(half * sin(tilt) + below * cos(tilt), half * sin(tilt) - above * cos(tilt))
+        towards = np.cross(axis, (0.0, 0.0, 1.0))
+        return self.receiver(engine, goal) - (reach + _FALL) * towards + (0.0, 0.0, depth + _CLEARANCE)
+
     def remaining(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
         """To the place of pouring while water is missing; then only back to upright."""
         position, quaternion = engine.pose(self.held(goal))
@@ -97,25 +126,26 @@ class WaterTask(Task):
         up = turn.apply([0.0, 0.0, 1.0])
         back = np.cross(up, (0.0, 0.0, 1.0))
         missing = goal.value - self.value(engine, goal)
-        way = self.place(engine, goal) - position - turn.apply([0.0, 0.0, _GRIP_HEIGHT])
+        way = self.place(engine, goal, self.tilt_axis(engine, goal)) - position - turn.apply([0.0, 0.0, _GRIP_HEIGHT])
         return np.concatenate([way, np.zeros(3)] if missing > 0.5 * self.tolerance else [np.zeros(3), back])
 
     def before_grasp(self, grasp: Pose) -> Pose:
         """5 cm above."""
         return grasp.moved((0.0, 0.0, 0.05))
 
-    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Callable[[Pose], float]) -> Pose:
-        """The cup tilted at the place of pouring, so far that the wanted share leaves it: found by trying it out."""
-        upright = self._upright(tool, self._closing(engine, goal), engine, goal)
-        towards = self.side(engine, goal) * self._closing(engine, goal)
-        place = self.place(engine, goal)
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
+        """The cup tilted where it pours, so far that the wanted share leaves it: found by trying it out."""
+        upright, axis = self._upright(tool, engine, goal), self.tilt_axis(engine, goal)
         low, high, best = (_FLOWING, 0.0), (_STEEPEST, 1.0), (inf, tool)
         for _ in range(_TRIES):
             tilt = low[0] + (high[0] - low[0]) * min(max((goal.value - low[1]) / (high[1] - low[1] + 1e-9), 0.2), 0.8)
-            pose = Pose(place, Rotation.from_rotvec(tilt * towards) * upright)
-            value = rehearse(pose)
-            best = min(best, (abs(value - goal.value), pose), key=lambda found: found[0])
-            if best[0] < 0.3 * self.tolerance:
+            place = self.place(engine, goal, axis, tilt)
+            place[2] = max(self.place(engine, goal, axis, way)[2] for way in np.linspace(0.0, tilt, 10))
+            pose = Pose(place, Rotation.from_rotvec(tilt * axis) * upright)
+            value, allowed = rehearse(pose)
+            error = abs(value - goal.value) + (0.0 if allowed else 1.0)
+            best = min(best, (error, pose), key=lambda found: found[0])
+            if error < 0.6 * self.tolerance:
                 break
             low, high = ((tilt, value), high) if value < goal.value else (low, (tilt, value))
         return best[1]
@@ -133,39 +163,41 @@ class WaterTask(Task):
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
         yield from self.take(world, skills, rng, opening=1.0)
-        closing = self._closing(engine, goal)
-        drop = 1.0 / (9 * self.layers)
-        careful = rng.uniform(0.05, 0.07)
+        axis = self.tilt_axis(engine, goal)
         while True:
-            if goal.value - self.value(engine, goal) > 0.6 * self.tolerance:
-                upright = self._upright(skills.pose(), closing, engine, goal)
+            if goal.value - self.gone(engine, goal) > _ENOUGH:
+                upright = self._upright(skills.pose(), engine, goal)
                 above = Pose(skills.pose().position, upright)
                 if above.position[2] < 0.16:
                     above = above.moved((0.0, 0.0, 0.18 - above.position[2]))
                     yield from skills.move(above, 0.0, patience=0.5)
-                place = self.place(engine, goal)
-                yield from skills.move(Pose(place, upright), 0.0, patience=0.5)
-                tilt, towards = 0.0, self.side(engine, goal) * closing
-                before = value = self.value(engine, goal)
-                while value + 4 * (value - before) < goal.value - 1.4 * drop and tilt < _STEEPEST:
-                    tilt += 0.15 if tilt < _FLOWING else careful * (1.0 if value == before else 0.0)
-                    yield from skills.hold(0.1, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
-                    before, value = value, self.value(engine, goal)
-                if goal.value > 1.0 - drop:
-                    yield from skills.hold(0.4, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
-                while tilt > 0.0:
-                    tilt = max(0.0, tilt - 0.20)
-                    yield from skills.hold(0.1, 0.0, Pose(place, Rotation.from_rotvec(tilt * towards) * upright))
-                yield from skills.move(Pose(place, upright), 0.0, patience=0.5)
+                yield from skills.move(Pose(self.place(engine, goal, axis), upright), 0.0, patience=0.5)
+                yield from self._pour(engine, goal, skills, upright, axis)
             yield from skills.hold(0.3, 0.0)
 
-    def _closing(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
-        """The cup's own x, levelled (3,): the axis between the fingers."""
-        axis = Rotation.from_quat(engine.pose(self.held(goal))[1], scalar_first=True).apply([1.0, 0.0, 0.0])
-        axis[2] = 0.0
-        return axis / np.linalg.norm(axis)
+    def _pour(self, engine: Engine, goal: Goal, skills: Skills, upright: Rotation, axis: NDArray[np.float64]) -> Skill:
+        """Tilt about `axis` (3,) until enough has left the cup, standing still while water runs, and tilt back."""
 
-    def _upright(self, here: Pose, closing: NDArray[np.float64], engine: Engine, goal: Goal) -> Rotation:
+        def tilted(angle: float) -> Pose:
+            turn = Rotation.from_rotvec(angle * axis)
+            return Pose(self.place(engine, goal, axis, angle), turn * upright)
+
+        tilt = last = 0.0
+        gone = before = self.gone(engine, goal)
+        while goal.value - 2 * gone + before > _ENOUGH and tilt < _STEEPEST:
+            if tilt < _FLOWING:
+                tilt += _TILTING
+            elif gone == before:
+                tilt += _CAREFULLY
+            yield skills.step(tilted(last), tilted(tilt), 0.0)
+            last, before, gone = tilt, gone, self.gone(engine, goal)
+        if goal.value > 1.0 - _ENOUGH:
+            yield from skills.hold(0.4, 0.0, tilted(tilt))
+        while tilt > 0.0:
+            last, tilt = tilt, max(0.0, tilt - _TILTING)
+            yield skills.step(tilted(last), tilted(tilt), 0.0)
+
+    def _upright(self, here: Pose, engine: Engine, goal: Goal) -> Rotation:
         """The hand's rotation once the held cup is upright."""
         up = Rotation.from_quat(engine.pose(self.held(goal))[1], scalar_first=True).apply([0.0, 0.0, 1.0])
         back = np.cross(up, (0.0, 0.0, 1.0))
@@ -218,12 +250,12 @@ class PourWater(WaterTask):
         """Where the cup stood (y in m): it is poured towards the middle of the table."""
         return float(engine.pose(body)[0][1])
 
-    def place(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
-        return np.array([0.50, 0.05 * self.side(engine, goal), 0.22])
+    def receiver(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        return np.array([0.50, 0.0, 0.15])
 
     def value(self, engine: Engine, goal: Goal) -> float:
         """The share of its water that is no longer in the cup."""
-        return 1.0 - inside(engine, goal.body, self.drops(goal), CUP_INSIDE, CUP_HEIGHT)
+        return self.gone(engine, goal)
 
 
 class TransferWater(WaterTask):
@@ -275,28 +307,25 @@ class TransferWater(WaterTask):
         """Where the bowl stood (y in m): on which side of the cup it is."""
         return float(engine.pose(body)[0][1])
 
-    def place(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
-        """Over the bowl, a little on the near side of its middle."""
-        middle = engine.pose(goal.body)[0]
-        towards = np.cross(self._closing(engine, goal), (0.0, 0.0, 1.0)) * self.side(engine, goal)
-        return middle + (0.0, 0.0, BOWL_HEIGHT + 0.055) - 0.030 * towards
+    def receiver(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        return engine.pose(goal.body)[0] + (0.0, 0.0, BOWL_HEIGHT)
 
     def value(self, engine: Engine, goal: Goal) -> float:
-        """The share of the water that is in the bowl."""
-        return inside(engine, goal.body, self.drops(goal), BOWL_INSIDE, BOWL_HEIGHT)
+        """The share of the water that is in the bowl, and not in the cup above it."""
+        received = inside(engine, goal.body, self.drops(goal), BOWL_INSIDE, BOWL_HEIGHT)
+        return float((received & ~self._kept(engine, goal)).mean())
 
     def allowed(self, engine: Engine, goal: Goal) -> bool:
         if not super().allowed(engine, goal):
             return False
-        kept = inside(engine, self._CUP, self.drops(goal), CUP_INSIDE, CUP_HEIGHT)
-        return 1.0 - kept - self.value(engine, goal) < self._SPILL
+        return self.gone(engine, goal) - self.value(engine, goal) < self._SPILL
 
 
-def inside(engine: Engine, vessel: str, drops: tuple[str, ...], half_width: float, height: float) -> float:
-    """The share of the drops whose centre is in a vessel, or at most a drop's radius above its rim."""
+def inside(engine: Engine, vessel: str, drops: tuple[str, ...], half_width: float, height: float) -> NDArray[np.bool_]:
+    """(n,) for each drop whether its centre is in a vessel, or at most a drop's radius above its rim."""
     position, quaternion = engine.pose(vessel)
     turn = Rotation.from_quat(quaternion, scalar_first=True).as_matrix()
     local = (engine.positions(drops) - position) @ turn
     within = (np.abs(local[:, :2]) < half_width).all(axis=1)
     within &= (local[:, 2] > 0.5 * CUP_WALL) & (local[:, 2] < height + DROP_RADIUS)
-    return float(within.mean())
+    return within
