@@ -78,6 +78,7 @@ def test_pairs_are_found_by_task_and_scene(write: Write) -> None:
         ({"protocol__split": "val"}, ["split: test in ", "val in "]),
         ({"protocol__variant": "other_goal"}, ["variant: original", "other_goal"]),
         ({"protocol__wording": "unseen", "protocol__execute": 8}, ["wording: seen", "unseen", "execute: 4", "8 in"]),
+        ({"protocol__protocol": "keypose"}, ["protocol: closed_loop in ", "keypose in "]),
         ({"protocol__image_size": 64, "protocol__quality": "presentation"}, ["image_size: 128", "quality: fast"]),
         ({"protocol__control_rate_hz": 20.0}, ["control_rate_hz: 10.0", "20.0"]),
         ({"protocol__wind": "strong"}, ["wind: None", "strong"]),

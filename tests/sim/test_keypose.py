@@ -138,12 +138,10 @@ def test_the_goal_pose_decides():
     """Half of the way is not enough, nor is no way at all."""
     world = World("pickup_object", cameras={})
     for share in (0.0, 0.5):
-        first = []
 
         def fall_short(pose, share=share):
             lifted = pose.copy()
             lifted[0, 2] = world.engine.tool()[0][2] + share * world.goal
-            first.append(lifted)
             return lifted
 
         index = next(i for i in range(20) if (world.reset("test", i), world.goal)[1] > 0.25)
