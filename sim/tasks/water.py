@@ -51,6 +51,8 @@ _ENOUGH = 0.06
 _YAW = 0.3
 _TRIES = 8
 """Rehearsals in which the tilt of a true key pose has to be found."""
+_BEGINS, _MORE = radians(78.0), radians(27.0)
+"""Where that search begins: about the tilt from which a cup loses water, and how much more empties it."""
 
 
 class WaterTask(Task):
@@ -137,8 +139,8 @@ class WaterTask(Task):
         """The cup tilted where it pours, so far that the wanted share leaves it: found by trying it out."""
         upright, axis = self._upright(tool, engine, goal), self.tilt_axis(engine, goal)
         low, high, best = (_FLOWING, 0.0), (_STEEPEST, 1.0), (inf, tool)
+        tilt = _BEGINS + goal.value * _MORE
         for _ in range(_TRIES):
-            tilt = low[0] + (high[0] - low[0]) * min(max((goal.value - low[1]) / (high[1] - low[1] + 1e-9), 0.2), 0.8)
             place = self.place(engine, goal, axis, tilt)
             place[2] = max(self.place(engine, goal, axis, way)[2] for way in np.linspace(0.0, tilt, 10))
             pose = Pose(place, Rotation.from_rotvec(tilt * axis) * upright)
@@ -148,6 +150,8 @@ class WaterTask(Task):
             if error < 0.6 * self.tolerance:
                 break
             low, high = ((tilt, value), high) if value < goal.value else (low, (tilt, value))
+            share = (goal.value - low[1]) / (high[1] - low[1] + 1e-9)
+            tilt = low[0] + (high[0] - low[0]) * min(max(share, 0.2), 0.8)
         return best[1]
 
     def carry(self, engine: Engine, goal: Goal, skills: Skills, grasp: Pose, target: Pose) -> Skill:

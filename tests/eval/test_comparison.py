@@ -49,6 +49,7 @@ _PROTOCOL = {
         "scenes": [0, 2],
         "variant": "original",
         "wording": "seen",
+        "protocol": "closed_loop",
         "execute": 4,
         "control_rate_hz": 10.0,
         "image_size": 128,
