@@ -74,7 +74,7 @@ def evaluate(
     """Run a policy on numbered scenes; write `results.json` and `report.html`.
 
     Args:
-        policy: "expert", "random", the name of a shipped checkpoint, or a checkpoint folder.
+        policy: "expert", "oracle", "random", the name of a shipped checkpoint, or a checkpoint folder.
         task: one task, several, or "all".
         scenes: a range of scene numbers such as "200:300"; or
         episodes: the number of scenes, from 0 on; 50 if neither is given.

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 NAME = "episodes.jsonl"
 FORMAT = 1
-_DECISIVE = ("tasks", "scenes", "split", "variant", "wording", "engine", "execute", "sampling", "image_size", "quality")
+_DECISIVE = (
+    *("tasks", "scenes", "split", "variant", "wording", "engine", "protocol"),
+    *("execute", "sampling", "image_size", "quality"),
+)
 """Fields of an `EvaluationConfig` that decide the result."""
 
 

@@ -1,4 +1,4 @@
-"""From a name to a policy: the scripted expert, random motion, a shipped checkpoint or a folder."""
+"""From a name to a policy: the scripted expert, the key pose oracle, random actions, a checkpoint by name or folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robot.interface import ActionChunk, ActionSpace, Observation, PolicySpec
 if TYPE_CHECKING:
     from policies.base import PolicyModule
 
-EXPERT, RANDOM = "expert", "random"
+EXPERT, ORACLE, RANDOM = "expert", "oracle", "random"
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ def choose_policy(name: str) -> PolicyChoice:
         TongsError: nothing has that name, or the folder is no checkpoint.
     """
     shipped = shipped_checkpoints()
-    if name in (EXPERT, RANDOM):
+    if name in (EXPERT, ORACLE, RANDOM):
         return PolicyChoice(name)
     if name in shipped:
         return PolicyChoice(name, shipped[name])
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        known = ", ".join([EXPERT, RANDOM, *shipped])
+        known = ", ".join([EXPERT, ORACLE, RANDOM, *shipped])
         raise TongsError(f"unknown policy {name!r}; known are: {known}, and any checkpoint folder")
     if not (folder / "config.json").is_file():
         raise TongsError(f"{name} is no checkpoint: it has no config.json (a checkpoint folder holds one)")
@@ -74,7 +74,8 @@ def load_checkpoint(folder: Path, sampling: Mapping[str, Any]) -> PolicyModule:
 
 
 class RandomPolicy:
-    """Smooth random motion: the exponential average of uniform actions, the floor that every policy must beat.
+    """Smooth random motion: the exponential average of uniform actions, the floor that every policy must beat. With
+    smoothing 1 it is uniform actions.
 
     a_t = a_{t-1} + smoothing * (u_t - a_{t-1}), u_t uniform within the bounds of the action space.
     """

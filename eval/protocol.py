@@ -11,7 +11,9 @@ from robot.errors import TongsError, unknown
 from sim.engines import DEFAULT
 from sim.executors import EXECUTORS, LOCAL
 from sim.language import Wording
+from sim.protocols import PROTOCOLS, Protocol
 from sim.scenes import WORDINGS
+from sim.tasks import SINGLE
 from sim.worlds import all_tasks, require_scenes, tasks_of
 
 QUALITIES = ("fast", "presentation")
@@ -22,7 +24,7 @@ class EvaluationConfig:
     """The protocol of one evaluation; everything that decides its result is here.
 
     Attributes:
-        policy: "expert", "random", the name of a shipped checkpoint, or a checkpoint folder.
+        policy: "expert", "oracle" (true key poses), "random", the name of a shipped checkpoint, or a checkpoint folder.
         tasks: names of the engine's tasks (`sim.worlds.tasks_of`).
         scenes: scene indices (start, stop), stop excluded; the same for every task.
         split: a name from `sim.splits.SPLITS`, such as "test", "novel_object" or "perturbed:0.8".
@@ -30,7 +32,8 @@ class EvaluationConfig:
             leave it alone ("negated"), or none ("empty").
         wording: "seen" or "unseen" instruction templates.
         engine: "mujoco" or "bullet" for our table, or "robosuite" for the tasks of that package.
-        execute: actions of a chunk that are followed before the policy is asked again.
+        protocol: "closed_loop", or "keypose": the policy is asked twice, for a grasp pose and a goal pose (ARNOLD).
+        execute: actions of a chunk that are followed before the policy is asked again; in closed loop only.
         sampling: sampling settings of the policy that differ from its checkpoint's, such as {"steps": 10}.
         image_size: side in pixels of the square images that the cameras render.
         quality: "fast" or "presentation" rendering.
@@ -49,6 +52,7 @@ class EvaluationConfig:
     variant: str = "original"
     wording: Wording = "seen"
     engine: str = DEFAULT
+    protocol: Protocol = "closed_loop"
     execute: int = 4
     sampling: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 128
@@ -66,6 +70,7 @@ class EvaluationConfig:
         require_scenes(self.engine, self.split, self.variant)
         for kind, given, known in (
             ("wording", self.wording, WORDINGS),
+            ("protocol", self.protocol, PROTOCOLS),
             ("quality", self.quality, QUALITIES),
             ("executor", self.executor, EXECUTORS),
         ):
@@ -73,6 +78,9 @@ class EvaluationConfig:
                 raise unknown(kind, given, known)
         for key, least in (("execute", 1), ("image_size", 16), ("processes", 1), ("videos", 0)):
             _require_integer(key, getattr(self, key), least)
+        others = [task for task in self.tasks if task not in SINGLE]
+        if self.protocol == "keypose" and others:
+            raise TongsError(f"protocol=keypose has the tasks {', '.join(SINGLE)}; {others[0]} is not one of them")
         if not isinstance(self.resume, bool):
             raise TongsError(f"resume must be true or false, got {self.resume!r}")
 
@@ -92,6 +100,7 @@ class EvaluationConfig:
             "variant": self.variant,
             "wording": self.wording,
             "engine": self.engine,
+            "protocol": self.protocol,
             "execute": self.execute,
             "image_size": self.image_size,
             "quality": self.quality,

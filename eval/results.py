@@ -97,6 +97,7 @@ class Results:
             "variant": config.variant,
             "wording": config.wording,
             "engine": config.engine,
+            "protocol": config.protocol,
             "execute": config.execute,
             "control_rate_hz": self.policy.spec["action_space"]["rate"],
             "image_size": config.image_size,

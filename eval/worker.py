@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.policies import EXPERT, RandomPolicy, choose_policy, load_checkpoint
+from eval.policies import EXPERT, ORACLE, RandomPolicy, choose_policy, load_checkpoint
 from eval.protocol import EvaluationConfig
-from robot.interface import Policy, require_compatible
+from robot.interface import Policy
+from sim.protocols import action_space, require_protocol
 
 if TYPE_CHECKING:
     from policies.base import PolicyModule
@@ -75,16 +76,12 @@ class Worker:
         return self._policies[task]
 
     def _build_policy(self, task: str) -> Policy:
-        world = self.world(task)
+        world, config = self.world(task), self._config
+        policy = self._learned or _scripted(config, world)
+        require_protocol(policy.spec, world.spec, config.protocol, config.policy)
         if self._learned is not None:
-            require_compatible(self._learned.spec, world.spec, self._config.policy)
             self._learned.bind(world.spec)
-            return self._learned
-        if self._config.policy == EXPERT:
-            from sim.expert import ScriptedExpert
-
-            return ScriptedExpert(world)
-        return RandomPolicy(world.spec.action_space)
+        return policy
 
     def describe(self) -> PolicyDescription:
         sampling = getattr(self._learned, "sampling", None)
@@ -103,6 +100,7 @@ class Worker:
             execute=config.execute,
             variant=config.variant,
             wording=config.wording,
+            protocol=config.protocol,
         )
 
     def film(self, result: EpisodeResult) -> bytes | None:
@@ -126,3 +124,16 @@ class Worker:
             path = Path(folder) / "episode.mp4"
             encode_video(path, frames, round(rate / every), quality=24, key_interval=30)
             return path.read_bytes()
+
+
+def _scripted(config: EvaluationConfig, world: SimulatedWorld) -> Policy:
+    if config.policy == EXPERT:
+        from sim.expert import ScriptedExpert
+
+        return ScriptedExpert(world)
+    if config.policy == ORACLE:
+        from sim.keypose import Oracle
+
+        return Oracle(world)
+    space = action_space(world.spec, config.protocol)
+    return RandomPolicy(space, horizon=1, smoothing=1.0) if config.protocol == "keypose" else RandomPolicy(space)

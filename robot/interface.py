@@ -95,6 +95,16 @@ EE_DELTA = ActionSpace(
 """The default: per control step, the change of the commanded end-effector position (m) and orientation (rotation
 vector in the base frame, applied on the left), and the absolute gripper opening (1 = open)."""
 
+KEYPOSE = ActionSpace(
+    kind="ee_pose",
+    names=("x", "y", "z", "qw", "qx", "qy", "qz"),
+    units=("m", "m", "m", "1", "1", "1", "1"),
+    low=(0.20, -0.50, 0.008, -1.0, -1.0, -1.0, -1.0),
+    high=(0.80, 0.50, 0.80, 1.0, 1.0, 1.0, 1.0),
+)
+"""A pose for a motion planner to bring the end effector to: its position (m) within the workspace and its quaternion
+in the base frame. The rate is that of the planner's own steps."""
+
 
 @dataclass(frozen=True)
 class Observation:

@@ -1,4 +1,4 @@
-"""Motions as generators of `ee_delta` actions: move, grasp, release, lift, place, articulate, pour, hold.
+"""Motions as generators of `ee_delta` actions: move, track, grasp, release, lift, place, articulate, pour, hold.
 
 Each skill reads the measured pose from the robot before every action, so it closes the loop: pushed aside, it comes
 back. `run` executes one on any `Robot`; a policy can also take the actions one by one.
@@ -6,7 +6,7 @@ back. `run` executes one on any `Robot`; a policy can also take the actions one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,21 @@ class Pose:
 
     def moved(self, offset: NDArray[np.float64] | tuple[float, float, float]) -> Pose:
         return replace(self, position=self.position + np.asarray(offset))
+
+    def vector(self) -> NDArray[np.float32]:
+        """(7,): position, quaternion w, x, y, z."""
+        return np.concatenate([self.position, self.rotation.as_quat(scalar_first=True)]).astype(np.float32)
+
+    @classmethod
+    def from_vector(cls, vector: NDArray[np.floating]) -> Pose:
+        """From (7,) as `vector` gives it; a quaternion of another length than 1 is scaled.
+
+        Raises ContractError for a quaternion of zeros.
+        """
+        values = np.asarray(vector, np.float64)
+        if np.linalg.norm(values[3:]) < 1e-6:
+            raise ContractError(f"a pose needs a quaternion that is not zero, got {values.tolist()}")
+        return cls(values[:3], Rotation.from_quat(values[3:], scalar_first=True))
 
 
 _CORRECTION = 0.3
@@ -96,9 +111,7 @@ class Skills:
         expected = distance / manner.speed + 2 * manner.speed / manner.acceleration + angle / manner.turning
         speed = 0.0
         for _ in range(int((expected + patience) / self._period)):
-            here = self.pose()
-            offset = target.position - here.position
-            turn = (target.rotation * here.rotation.inv()).as_rotvec()
+            offset, turn = self._way(target)
             distance, angle = float(np.linalg.norm(offset)), float(np.linalg.norm(turn))
             if distance < manner.tolerance and angle < manner.turn_tolerance:
                 return
@@ -122,6 +135,24 @@ class Skills:
         for waypoint in waypoints[:-1]:
             yield from self.move(waypoint, gripper, loose, patience)
         yield from self.move(waypoints[-1], gripper, manner, patience)
+
+    def track(self, path: Sequence[Pose], rate: float, gripper: float, patience: float = 4.0) -> Skill:
+        """Along closely spaced poses, `rate` of them a second. The tool waits wherever it is further behind than the
+        tolerances of `manner`, `patience` seconds at most."""
+        stride = max(1, round(rate * self._period))
+        last = self.pose()
+        for target in [*path[stride - 1 : -1 : stride], *path[-1:]]:
+            for _ in range(1 + int(patience / self._period)):
+                yield self.step(last, target, gripper)
+                last = target
+                offset, turn = self._way(target)
+                if np.linalg.norm(offset) < self.manner.tolerance and np.linalg.norm(turn) < self.manner.turn_tolerance:
+                    break
+
+    def _way(self, target: Pose) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """From the measured pose to another: offset (3,) in m, rotation vector (3,) in rad."""
+        here = self.pose()
+        return target.position - here.position, (target.rotation * here.rotation.inv()).as_rotvec()
 
     def fingers(self, gripper: float, seconds: float = 0.5) -> Skill:
         """Open or close the gripper on the spot and wait."""

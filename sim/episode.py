@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.chunk_queue import ChunkQueue
-from robot.interface import ActionChunk, Observation, Policy, require_compatible
+from robot.interface import ActionChunk, Observation, Policy
+from robot.skills import Skill
+from sim.keypose import keypose_actions
 from sim.language import Wording
 from sim.outcome import Failure
+from sim.protocols import Protocol, require_protocol
 from sim.scenes import generator
 from sim.worlds import SimulatedWorld
 
@@ -76,23 +79,24 @@ def run_episode(
     execute: int | None = None,
     variant: str = "original",
     wording: Wording = "seen",
+    protocol: Protocol = "closed_loop",
 ) -> EpisodeResult:
     """Run the policy until the task is done or the time is up.
 
-    `execute` actions of each chunk are followed before the policy is asked again (all of them by default). The result
-    depends on nothing but the scene and the policy: its seed follows from (task, split, index).
+    In closed loop, `execute` actions of each chunk are followed before the policy is asked again (all of them by
+    default); `sim.keypose` says what protocol "keypose" does. The result depends on nothing but the scene, the policy
+    and the protocol: the policy's seed follows from (task, split, index).
     """
     began = time.perf_counter()
-    require_compatible(policy.spec, world.spec)
+    require_protocol(policy.spec, world.spec, protocol)
     world.reset(split, index, variant, wording)
     timed = _Timed(policy)
-    queue = ChunkQueue(timed, execute or policy.spec.horizon)
-    queue.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
+    timed.reset(int(generator(world.task.name, split, index, "policy").integers(2**31)))
+    actions = keypose_actions(world, timed) if protocol == "keypose" else _closed_loop(world, timed, execute)
     goal, start, outcome = world.goal, world.value, world.watch()
     states = [world.state()]
     while not world.finished:
-        see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
-        world.execute(queue.action(world.observe(images=see)))
+        world.execute(next(actions))
         outcome.look()
         states.append(world.state())
     reached, subgoals = world.value, world.subgoals
@@ -116,6 +120,14 @@ def run_episode(
         np.stack(states),
         subgoals,
     )
+
+
+def _closed_loop(world: SimulatedWorld, policy: Policy, execute: int | None) -> Skill:
+    """The actions of the policy's chunks; it sees pictures only where a chunk begins."""
+    queue = ChunkQueue(policy, execute or policy.spec.horizon)
+    while True:
+        see = bool(policy.spec.cameras) and queue.wants_chunk(world.instruction)
+        yield queue.action(world.observe(images=see))
 
 
 def replay(

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from robot import panda
 from robot.description import Vector
 from robot.errors import ContractError, TongsError, unknown
-from robot.interface import EE_DELTA, Observation, RobotSpec, SceneObject
+from robot.interface import EE_DELTA, KEYPOSE, Observation, RobotSpec, SceneObject
 from robot.kinematics import ArmKinematics
 from robot.skills import POSE_STATE, Pose, Skill, Skills
 from sim.engines import DEFAULT, make_engine
@@ -49,7 +49,7 @@ in units of the task's scale, whether the target is held, and how it still has t
 all of the present goal, in a task of several."""
 CAMERA_SIZE = (128, 128)
 _LEASH, _LEASH_TURN = 0.05, 0.35
-_WORKSPACE = np.array([[0.20, -0.50, 0.008], [0.80, 0.50, 0.80]])
+_WORKSPACE = np.array([KEYPOSE.low[:3], KEYPOSE.high[:3]])
 _FINGER_SPEED = 0.12
 _CLOSING, _OPENING = 0.3, 0.5
 

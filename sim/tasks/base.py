@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ HOLD = 2.0
 """Seconds for which the goal has to be held without a break (ARNOLD)."""
 HORIZON = 20.0
 """Seconds per goal after which an episode has failed (ARNOLD: 2400 steps of 1/120 s)."""
+STEPS_PER_SECOND = 120
+"""ARNOLD's steps, of which its paths between key poses have one pose each."""
 HELD_WITHIN = 0.03
 """Distance in m between tool and grasp pose within which fingers that are closed on something hold the thing."""
 
@@ -90,6 +92,11 @@ class SceneSpec:
     arm_shift: Vector = (0.0, 0.0, 0.0)
 
 
+Rehearse = Callable[[Pose], tuple[float, bool]]
+"""Tells of a goal key pose the value with which the motion to it would end, and whether that is allowed (see `Task`);
+it changes nothing."""
+
+
 class Task(ABC):
     """A task with a continuous goal state, after ARNOLD.
 
@@ -101,6 +108,7 @@ class Task(ABC):
         speed_limit: and while the speed is below this (m/s or fraction/s; ARNOLD's limits per 1/120 s step).
         grain: one step of `goals` in the task's unit.
         scale: the value that is 1 in the normalised goal variable of a dataset.
+        opening: of the gripper (0 to 1) when it comes to grasp.
     """
 
     name: str
@@ -110,6 +118,7 @@ class Task(ABC):
     speed_limit: float
     grain: float = 0.01
     scale: float
+    opening: float = 1.0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -178,6 +187,19 @@ class Task(ABC):
         """A goal that nobody asked for, for play."""
         candidate = scene.candidates[rng.integers(2)]
         return Goal(candidate.body, candidate.words, float(rng.uniform(*self.goal_range)), reference=0.02)
+
+    def before_grasp(self, grasp: Pose) -> Pose:
+        """Where the tool stops before it goes to a grasp key pose: 5 cm back along its own axis."""
+        return grasp.moved(-0.05 * grasp.rotation.apply([0.0, 0.0, 1.0]))
+
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
+        """The true goal key pose: where a tool that holds the thing, now at `tool`, has to be for the goal."""
+        way = self.remaining(engine, goal)
+        return Pose(tool.position + way[:3], Rotation.from_rotvec(way[3:]) * tool.rotation)
+
+    def carry(self, engine: Engine, goal: Goal, skills: Skills, grasp: Pose, target: Pose) -> Skill:
+        """The motion planner's way with the held thing from the grasp key pose to the goal key pose: straight."""
+        yield from skills.move(target, 0.0, patience=HORIZON)
 
     def reference(self, engine: Engine, body: str) -> float:
         """What the goal variable is measured against, read when the episode begins."""

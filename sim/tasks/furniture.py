@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from robot.description import Body
+from robot.paths import arc, line
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.goals import GoalSet
@@ -29,14 +30,13 @@ from sim.objects import (
 )
 from sim.reference import call, side_names
 from sim.splits import Goals, Split
-from sim.tasks.base import Candidate, Goal, SceneSpec, Task, carried
+from sim.tasks.base import STEPS_PER_SECOND, Candidate, Goal, Rehearse, SceneSpec, Task, carried
 
 if TYPE_CHECKING:
     from sim.world import World
 
 _NAMED = (10, 20, 30, 33, 40, 60, 67, 70, 80, 90)
 SIDES: tuple[Side, Side] = ("left", "right")
-_FINGERS_APART = 0.62
 _LIFT = 0.004
 _ARC = 0.12
 """Longest way between two waypoints, as a fraction of the joint's range."""
@@ -79,6 +79,7 @@ class FurnitureTask(Task):
     tolerance = 0.10
     speed_limit = 0.05 * 120
     scale = 1.0
+    opening = 0.62
     kind: str
     nouns: tuple[str, ...]
     travel: float
@@ -126,9 +127,12 @@ class FurnitureTask(Task):
         turn = (there.rotation * here.rotation.inv()).as_rotvec()
         return np.concatenate([there.position - here.position, turn])
 
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
+        return carried(tool, self.grasp_pose(engine, goal), self.grasp_at(engine, goal.body, goal.value))
+
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        yield from self.take(world, skills, rng, opening=_FINGERS_APART)
+        yield from self.take(world, skills, rng, self.opening)
         while True:
             value = self.value(engine, goal)
             if abs(goal.value - value) > 0.15 * self.tolerance:
@@ -150,6 +154,11 @@ class DrawerTask(FurnitureTask):
         position = (rng.uniform(0.60, 0.68), rng.uniform(-0.10, 0.10), 0.0)
         return drawer_unit(position, float(rng.uniform(-0.22, 0.22)), look)
 
+    def carry(self, engine: Engine, goal: Goal, skills: Skills, grasp: Pose, target: Pose) -> Skill:
+        """Along a straight line, 0.06 cm a step."""
+        steps = int(100 / 0.06 * float(np.linalg.norm(target.position - grasp.position)))
+        yield from skills.track(line(grasp, target, steps), STEPS_PER_SECOND, 0.0)
+
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
         position, quaternion = engine.pose(body)
         turn = Rotation.from_quat(quaternion, scalar_first=True)
@@ -168,6 +177,12 @@ class CabinetTask(FurnitureTask):
     def furniture(self, rng: np.random.Generator, look: Look) -> Body:
         position = (rng.uniform(0.60, 0.66), rng.uniform(-0.06, 0.06), 0.0)
         return cabinet_unit(position, float(rng.uniform(-0.15, 0.15)), look)
+
+    def carry(self, engine: Engine, goal: Goal, skills: Skills, grasp: Pose, target: Pose) -> Skill:
+        """Along an arc around the hinge, 0.1 cm of the straight way a step."""
+        hinge = engine.pose(goal.body)[0]
+        steps = int(1000 * float(np.linalg.norm(target.position - grasp.position)))
+        yield from skills.track(arc(grasp, target, hinge, steps), STEPS_PER_SECOND, 0.0)
 
     def grasp_at(self, engine: Engine, body: str, fraction: float) -> Pose:
         position, quaternion = engine.pose(body)

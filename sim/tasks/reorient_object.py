@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import acos, degrees, pi, radians
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from sim.language import Wording, choose, degree_phrases
 from sim.objects import bottle, palette
 from sim.reference import Thing, call, unique
 from sim.splits import Split
-from sim.tasks.base import TWINS, Candidate, Goal, SceneSpec, Task, draw_colours, draw_sizes
+from sim.tasks.base import TWINS, Candidate, Goal, Rehearse, SceneSpec, Task, draw_colours, draw_sizes
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -109,6 +110,15 @@ class ReorientObject(Task):
         length = float(np.linalg.norm(towards))
         missing = radians(self.value(engine, goal) - goal.value)
         return np.array([0.0, 0.0, 0.0, *towards * (missing / length if length > 0.1 else 0.0)])
+
+    def before_grasp(self, grasp: Pose) -> Pose:
+        """15 cm above the table."""
+        return replace(grasp, position=np.array([*grasp.position[:2], 0.15]))
+
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
+        """Turned to the goal, high above the middle of the table."""
+        turned = super().goal_pose(engine, goal, tool, rehearse)
+        return replace(turned, position=np.array([0.52, 0.0, 0.36]))
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from robot.paths import turn
 from robot.skills import Pose, Skill, Skills, downward
 from sim.engines.base import Engine
 from sim.goals import GoalSet
@@ -30,7 +31,17 @@ from sim.objects import (
 )
 from sim.reference import Thing, call, unique
 from sim.splits import Split
-from sim.tasks.base import TWINS, Candidate, Goal, SceneSpec, Task, draw_colours
+from sim.tasks.base import (
+    HORIZON,
+    STEPS_PER_SECOND,
+    TWINS,
+    Candidate,
+    Goal,
+    Rehearse,
+    SceneSpec,
+    Task,
+    draw_colours,
+)
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -51,6 +62,10 @@ changes from one period to the next."""
 _ENOUGH = 0.075
 """The share that may still be missing when the cup is tilted back: water leaves in small avalanches."""
 _YAW = 0.3
+_TRIES = 8
+"""Rehearsals in which the tilt of a true key pose has to be found."""
+_BEGINS, _MORE = radians(78.0), radians(27.0)
+"""Where that search begins: about the tilt from which a cup loses water, and how much more empties it."""
 
 
 class WaterTask(Task):
@@ -130,6 +145,39 @@ class WaterTask(Task):
         missing = goal.value - self.value(engine, goal)
         way = self.place(engine, goal, self.tilt_axis(engine, goal)) - position - turn.apply([0.0, 0.0, _GRIP_HEIGHT])
         return np.concatenate([way, np.zeros(3)] if missing > 0.5 * self.tolerance else [np.zeros(3), back])
+
+    def before_grasp(self, grasp: Pose) -> Pose:
+        """5 cm above."""
+        return grasp.moved((0.0, 0.0, 0.05))
+
+    def goal_pose(self, engine: Engine, goal: Goal, tool: Pose, rehearse: Rehearse) -> Pose:
+        """The cup tilted where it pours, so far that the wanted share leaves it: found by trying it out."""
+        upright, axis = self._upright(tool, engine, goal), self.tilt_axis(engine, goal)
+        low, high, best = (_FLOWING, 0.0), (_STEEPEST, 1.0), (inf, tool)
+        tilt = _BEGINS + goal.value * _MORE
+        for _ in range(_TRIES):
+            place = self.place(engine, goal, axis, tilt)
+            place[2] = max(self.place(engine, goal, axis, way)[2] for way in np.linspace(0.0, tilt, 10))
+            pose = Pose(place, Rotation.from_rotvec(tilt * axis) * upright)
+            value, allowed = rehearse(pose)
+            error = abs(value - goal.value) + (0.0 if allowed else 1.0)
+            best = min(best, (error, pose), key=lambda found: found[0])
+            if error < 0.6 * self.tolerance:
+                break
+            low, high = ((tilt, value), high) if value < goal.value else (low, (tilt, value))
+            share = (goal.value - low[1]) / (high[1] - low[1] + 1e-9)
+            tilt = low[0] + (high[0] - low[0]) * min(max(share, 0.2), 0.8)
+        return best[1]
+
+    def carry(self, engine: Engine, goal: Goal, skills: Skills, grasp: Pose, target: Pose) -> Skill:
+        """Straight up to the target's height, across, tilt on the spot, and back upright."""
+        above = Pose(np.array([*grasp.position[:2], target.position[2]]), grasp.rotation)
+        there = Pose(target.position, grasp.rotation)
+        for stop in (above, there):
+            yield from skills.move(stop, 0.0, patience=HORIZON)
+        steps = int(200 * (target.rotation * grasp.rotation.inv()).magnitude() / (0.7 * pi))
+        yield from skills.track(turn(there, target, steps), STEPS_PER_SECOND, 0.0)
+        yield from skills.move(there, 0.0, patience=HORIZON)
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec

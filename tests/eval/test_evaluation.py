@@ -104,3 +104,20 @@ def test_a_checkpoint_that_does_not_load_is_one_sentence(tmp_path: Path) -> None
     with pytest.raises(TongsError, match="config.json has no 'policy'"):
         evaluate(config(tmp_path, policy=str(checkpoint), processes=1), QUIET)
     assert not (tmp_path / "results.json").exists()
+
+
+def test_two_key_poses_an_episode(tmp_path: Path) -> None:
+    """The oracle succeeds in ARNOLD's protocol, random key poses do not, and the results say which protocol it was."""
+    for policy, rate in (("oracle", 1.0), ("random", 0.0)):
+        results = evaluate(config(tmp_path / policy, policy=policy, protocol="keypose", processes=1), QUIET)
+        fields = json.loads((tmp_path / policy / "results.json").read_text())
+        assert results.overall.success_rate == fields["overall"]["success_rate"] == rate
+        assert fields["protocol"]["protocol"] == "keypose" and "protocol=keypose" in fields["command"]
+        assert fields["policy"]["spec"]["action_space"]["kind"] == "ee_pose"
+        assert all(len(episode.latencies) <= 2 for episode in results.episodes)
+        assert "for a grasp pose and a goal pose" in (tmp_path / policy / "report.html").read_text()
+
+
+def test_a_policy_of_another_protocol_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TongsError, match="expert gives ee_delta actions, and protocol=keypose takes ee_pose actions"):
+        evaluate(config(tmp_path, protocol="keypose", processes=1), QUIET)

@@ -187,6 +187,8 @@ def test_damage_in_the_middle_is_one_sentence(written: Path) -> None:
 def test_another_protocol_is_refused_and_named(written: Path) -> None:
     with pytest.raises(TongsError, match="wording was seen and is unseen, execute was 4 and is 8; choose another"):
         Journal(config(written, wording="unseen", execute=8))
+    with pytest.raises(TongsError, match="engine was mujoco and is bullet, protocol was closed_loop and is keypose"):
+        Journal(config(written, engine="bullet", protocol="keypose"))
     with pytest.raises(TongsError, match="policy was random and is expert"):
         Journal(config(written, policy="expert"))
     with pytest.raises(TongsError, match="engine was mujoco and is bullet"):

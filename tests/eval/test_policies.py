@@ -9,7 +9,7 @@ import pytest
 
 from eval.policies import PolicyChoice, RandomPolicy, choose_policy, shipped_checkpoints
 from robot.errors import TongsError
-from robot.interface import EE_DELTA, Observation
+from robot.interface import EE_DELTA, KEYPOSE, Observation
 from tests.conformance import check_batches, check_policy
 
 
@@ -33,8 +33,18 @@ def test_random_motion_is_smooth_and_unbiased() -> None:
     assert abs(motion.mean()) < 0.05 * width
 
 
+def test_random_key_poses_are_anywhere_in_the_workspace() -> None:
+    policy = RandomPolicy(KEYPOSE, horizon=1, smoothing=1.0)
+    check_policy(policy, observation)
+    policy.reset(0)
+    poses = np.concatenate([policy.act(observation(0)).actions for _ in range(2000)])
+    low, high = np.array(KEYPOSE.low), np.array(KEYPOSE.high)
+    np.testing.assert_allclose(poses.mean(axis=0), (low + high) / 2, atol=0.06)
+    np.testing.assert_allclose(poses.std(axis=0), (high - low) / np.sqrt(12), rtol=0.06)
+
+
 def test_names_and_folders(tmp_path: Path) -> None:
-    assert choose_policy("expert") == PolicyChoice("expert")
+    assert choose_policy("expert") == PolicyChoice("expert") and choose_policy("oracle") == PolicyChoice("oracle")
     (tmp_path / "config.json").write_text("{}")
     assert choose_policy(str(tmp_path)).folder == tmp_path
     for name, folder in shipped_checkpoints().items():

@@ -53,6 +53,7 @@ def test_refused_scenes(scenes: str | None, episodes: Any, said: str) -> None:
         ("variant", "other", "other_target"),
         ("wording", "new", "unseen"),
         ("engine", "ode", "unknown engine 'ode'.*bullet, mujoco"),
+        ("protocol", "keyframe", "unknown protocol 'keyframe'.*closed_loop, keypose"),
         ("quality", "best", "presentation"),
         ("processes", 0, "processes.*at least 1, got 0"),
         ("execute", "8", "execute.*'8'"),
@@ -66,8 +67,8 @@ def test_refused_settings(setting: str, value: Any, said: str) -> None:
 
 def test_the_command_repeats_the_evaluation() -> None:
     """The words that a report gives, read as a user's, make the same protocol."""
-    protocol = {"split": "val", "variant": "other_goal", "wording": "unseen", "execute": 6, "sampling": {"steps": 5}}
-    protocol["engine"] = "bullet"
+    protocol: dict[str, Any] = {"split": "val", "variant": "other_goal", "wording": "unseen", "execute": 6}
+    protocol |= {"sampling": {"steps": 5}, "engine": "bullet", "protocol": "keypose"}
     config = EvaluationConfig("a folder/best", ("open_drawer", "close_drawer"), (200, 300), "x", **protocol)
     settings = compose("eval", shlex.split(config.command)[2:])
     assert settings.pop("sensitivity") is False

@@ -57,6 +57,38 @@ def test_move_comes_back_after_a_push(arm):
     assert np.linalg.norm(arm.pose.position - target.position) < 0.005
 
 
+def test_tracking_keeps_to_the_path_and_its_pace(arm):
+    """0.12 m in 121 poses at 120 a second: 1 s, so 10 control periods of 12 poses."""
+    start = arm.pose
+    path = [start.moved((0.0, 0.001 * i, 0.0)) for i in range(1, 121)]
+    run(arm, Skills(arm.spec, arm.observe, Manner(tolerance=0.005)).track(path, 120, 0.0))
+    assert len(arm.steps) == 10
+    np.testing.assert_allclose([action[1] for action in arm.steps], 0.012, atol=1e-6)
+    np.testing.assert_allclose(arm.pose.position, path[-1].position, atol=1e-6)
+    assert arm.gripper == 0.0
+
+
+def test_tracking_waits_for_an_arm_that_fell_behind(arm):
+    start = arm.pose
+    path = [start.moved((0.0, 0.001 * i, 0.0)) for i in range(1, 121)]
+    for i, action in enumerate(Skills(arm.spec, arm.observe, Manner(tolerance=0.005)).track(path, 120, 0.0)):
+        arm.execute(action)
+        if i == 4:
+            arm.pose = arm.pose.moved((0.08, 0.0, 0.0))
+        assert abs(arm.pose.position[0] - start.position[0]) < 0.081
+    assert len(arm.steps) > 10
+    np.testing.assert_allclose(arm.pose.position, path[-1].position, atol=0.005)
+
+
+def test_a_pose_survives_as_a_vector():
+    pose = Pose(np.array([0.4, -0.1, 0.2]), downward(0.7))
+    again = Pose.from_vector(2.0 * pose.vector() - np.array([0.4, -0.1, 0.2, 0, 0, 0, 0]))
+    np.testing.assert_allclose(again.position, pose.position, atol=1e-6)
+    assert (again.rotation * pose.rotation.inv()).magnitude() < 1e-6
+    with pytest.raises(ContractError, match="quaternion that is not zero"):
+        Pose.from_vector(np.zeros(7))
+
+
 def test_grasp_approaches_along_the_tool_axis_and_closes(arm):
     skills = Skills(arm.spec, arm.observe)
     at = Pose(np.array([0.5, 0.1, 0.05]), downward(0.0))
