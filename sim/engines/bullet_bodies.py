@@ -97,13 +97,20 @@ def _set_dynamics(client: Client, number: int, index: int, body: Body) -> Transf
         lateralFriction=sqrt(slide),
         spinningFriction=twist / 2,
         rollingFriction=roll / 2,
-        linearDamping=0.0,
+        linearDamping=_drag(body),
         angularDamping=0.0,
     )
     if touching:
         client.setCollisionFilterGroupMask(number, index, *_CONTACT[_kind(touching)])
     information = client.getDynamicsInfo(number, index)
     return transform(information[3], information[4])
+
+
+def _drag(body: Body) -> float:
+    """How fast (1/s) a floating body loses its speed; Bullet has no such thing for the other joints, URDF has."""
+    if body.joint is None or body.joint.kind not in ("free", "point") or not body.joint.damping:
+        return 0.0
+    return body.joint.damping / sum(geom.mass for geom in body.geoms)
 
 
 def _kind(geoms: list[Geom]) -> str:
