@@ -69,13 +69,17 @@ CAMERAS = (
 WOOD: Colour = (0.78, 0.69, 0.58, 1.0)
 FLOOR: Colour = (0.55, 0.57, 0.60, 1.0)
 
+TABLE_MIDDLE: Vector = (0.45, 0.0, -0.02)
+TABLE_HALF: Vector = (0.60, 0.75, 0.02)
+"""Middle and half extents (m) of the table top."""
+
 
 def table(colour: Colour = WOOD, floor: Colour = FLOOR) -> Body:
     """A table top whose surface is the plane z = 0 that the arm is bolted to."""
     return Body(
         name="table",
         geoms=(
-            Geom("box", (0.60, 0.75, 0.02), (0.45, 0.0, -0.02), colour=colour, friction=(0.9, 0.005, 0.0001)),
+            Geom("box", TABLE_HALF, TABLE_MIDDLE, colour=colour, friction=(0.9, 0.005, 0.0001)),
             Geom("box", (2.5, 2.5, 0.02), (0.6, 0.0, -0.72), colour=floor),
         ),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from robot.description import Body, Colour, Geom, Vector
-from sim.model import CAMERAS, FLOOR, WOOD, Camera, Light, table
+from sim.model import CAMERAS, FLOOR, TABLE_HALF, TABLE_MIDDLE, WOOD, Camera, Light, table
 from sim.objects import COLOURS, NOVEL_COLOURS, block
 
 TABLES: tuple[Colour, ...] = (
@@ -26,6 +26,8 @@ NOVEL_TABLES: tuple[Colour, ...] = (
 )
 NOVEL_FLOORS: tuple[Colour, ...] = ((0.30, 0.24, 0.20, 1.0), (0.72, 0.70, 0.66, 1.0), (0.25, 0.33, 0.30, 1.0))
 _MOST_CLUTTER = 4
+_PAINT = 0.00015
+"""Half thickness in m of what is painted on the table, so that it is seen."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Surroundings:
     Attributes:
         table, floor: colours.
         light: the lamp.
+        texture: what is painted on the table, without thickness to speak of.
         camera_shift, target_shift: how far (m) the front camera and the point it looks at are off their places.
         furniture: fixed bodies out of the arm's reach.
         clutter: free bodies at the table's sides.
@@ -43,6 +46,7 @@ class Surroundings:
     table: Colour = WOOD
     floor: Colour = FLOOR
     light: Light = Light()
+    texture: tuple[Geom, ...] = ()
     camera_shift: Vector = (0.0, 0.0, 0.0)
     target_shift: Vector = (0.0, 0.0, 0.0)
     furniture: tuple[Body, ...] = ()
@@ -50,7 +54,8 @@ class Surroundings:
 
     @property
     def bodies(self) -> tuple[Body, ...]:
-        return (table(self.table, self.floor), *self.furniture, *self.clutter)
+        top = table(self.table, self.floor)
+        return (replace(top, geoms=(*top.geoms, *self.texture)), *self.furniture, *self.clutter)
 
     @property
     def cameras(self) -> tuple[Camera, ...]:
@@ -90,18 +95,36 @@ def novel_surroundings(rng: np.random.Generator) -> Surroundings:
 
 
 def perturbed(around: Surroundings, rng: np.random.Generator, strength: float) -> Surroundings:
-    """The same room changed by `strength` (0 to 1): camera up to 6 cm, light, table colour, clutter."""
-    blend = (1.0 - 0.8 * strength) * np.array(around.table[:3]) + 0.8 * strength * rng.uniform(0.1, 0.95, 3)
+    """The same room changed by `strength` (0 to 1): camera up to 6 cm, light, the table's colour and stripes, clutter."""
+    colour = _blend(around.table, rng, 0.8 * strength)
     light = _changed(around.light, rng, strength)
     shift, target = strength * rng.uniform(-0.06, 0.06, 3), strength * rng.uniform(-0.04, 0.04, 3)
     return replace(
         around,
-        table=(float(blend[0]), float(blend[1]), float(blend[2]), 1.0),
+        table=colour,
         light=light,
+        texture=_stripes(rng, _blend(colour, rng, 0.5 * strength)) if strength else (),
         camera_shift=_sum(around.camera_shift, _vector(shift)),
         target_shift=_sum(around.target_shift, _vector(target)),
         clutter=_clutter(rng)[: round(strength * _MOST_CLUTTER)],
     )
+
+
+def _blend(colour: Colour, rng: np.random.Generator, share: float) -> Colour:
+    """The colour mixed with a share of a random one."""
+    red, green, blue = (1.0 - share) * np.array(colour[:3]) + share * rng.uniform(0.1, 0.95, 3)
+    return (float(red), float(green), float(blue), 1.0)
+
+
+def _stripes(rng: np.random.Generator, colour: Colour) -> tuple[Geom, ...]:
+    """Every second stripe of the table in another colour, along or across it, 4 to 12 cm wide."""
+    across, width = bool(rng.integers(2)), float(rng.uniform(0.04, 0.12))
+    (x, y, _), (half_x, half_y, _) = TABLE_MIDDLE, TABLE_HALF
+    length = half_x if across else half_y
+    middles = np.arange(width / 2 - length, length - width / 2, 2 * width)
+    places = [(x + float(m), y) if across else (x, y + float(m)) for m in middles]
+    size = (width / 2, half_y) if across else (half_x, width / 2)
+    return tuple(Geom("box", (*size, _PAINT), (*place, 0.0), colour=colour, collides="none") for place in places)
 
 
 def _changed(light: Light, rng: np.random.Generator, strength: float) -> Light:
