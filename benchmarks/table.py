@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", default=["expert", "random", "beso"])
     parser.add_argument("--tasks", nargs="+", default=list(SINGLE))
     parser.add_argument("--splits", nargs="+", default=list(SPLITS))
-    parser.add_argument("--engines", nargs="+", default=["mujoco"], help="the first does all splits, the others the first split")
+    parser.add_argument("--engines", nargs="+", default=["mujoco"], help="the first one does all splits, others one")
     parser.add_argument("--episodes", type=int, default=100, help="scenes per task")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", default="outputs/table", help="folder of the evaluations")

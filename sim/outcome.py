@@ -33,7 +33,7 @@ class Outcome:
     - undone: |v - g| < tolerance at the end, but an earlier goal that was to last did not hold any more;
     - timed out: |v - g| < tolerance at the end, which came before that had lasted for long enough (or at too high a
       speed);
-    - wrong object: the distractor was taken and the target never was;
+    - wrong object: the distractor was taken (or given water) and the target never was;
     - did not reach: the target was never taken, and the tool never came within 5 cm of its grasp point;
     - did not grasp: the target was never taken, but reached;
     - overshot: v ended beyond g as seen from s, and had come there before the target was let go of, if it was;
@@ -67,9 +67,9 @@ class Outcome:
         if self._held:
             self._ever_held, self._value_when_held = True, self._value
         self._reached = self._reached or target.distance() < REACHED_WITHIN
-        self._took_distractor = (
-            self._took_distractor or abs(distractor.value() - distractor.start) > self._tolerance or distractor.held()
-        )
+        moved = abs(distractor.value() - distractor.start) > self._tolerance
+        taken = distractor.body != target.body and distractor.held()
+        self._took_distractor = self._took_distractor or moved or taken
 
     def failure(self) -> Failure | None:
         """The label of the episode so far; None if it succeeded."""
@@ -77,9 +77,10 @@ class Outcome:
             return None
         if abs(self._value - self._goal) < self._tolerance:
             return "timed out" if self._world.lasting() else "undone"
+        ours = self._ever_held and self._target.body != self._distractor.body
+        if self._took_distractor and not (ours or self._moved):
+            return "wrong object"
         if not (self._ever_held or self._moved):
-            if self._took_distractor:
-                return "wrong object"
             return "did not grasp" if self._reached else "did not reach"
         lost = self._ever_held and not self._held
         if self._beyond(self._value) and (not lost or self._beyond(self._value_when_held)):
@@ -99,8 +100,8 @@ class _Thing:
     """
 
     def __init__(self, world: World, goal: Goal) -> None:
-        self._world, self._goal = world, goal
-        position, quaternion = world.engine.pose(goal.body)
+        self._world, self._goal, self.body = world, goal, world.task.held(goal)
+        position, quaternion = world.engine.pose(self.body)
         offset = world.task.grasp_pose(world.engine, goal).position - position
         self._offset = Rotation.from_quat(quaternion, scalar_first=True).inv().apply(offset).tolist()
         self.start = self.value()
@@ -110,7 +111,7 @@ class _Thing:
 
     def distance(self) -> float:
         """From the tool to the grasp point, in m."""
-        position, quaternion = self._world.engine.pose(self._goal.body)
+        position, quaternion = self._world.engine.pose(self.body)
         return dist(self._world.engine.tool()[0], position + _turned(quaternion.tolist(), self._offset))
 
     def held(self) -> bool:

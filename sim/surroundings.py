@@ -95,7 +95,7 @@ def novel_surroundings(rng: np.random.Generator) -> Surroundings:
 
 
 def perturbed(around: Surroundings, rng: np.random.Generator, strength: float) -> Surroundings:
-    """The same room changed by `strength` (0 to 1): camera up to 6 cm, light, the table's colour and stripes, clutter."""
+    """The same room changed by `strength` (0 to 1): camera up to 6 cm, light, table, clutter."""
     colour = _blend(around.table, rng, 0.8 * strength)
     light = _changed(around.light, rng, strength)
     shift, target = strength * rng.uniform(-0.06, 0.06, 3), strength * rng.uniform(-0.04, 0.04, 3)

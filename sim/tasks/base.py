@@ -201,6 +201,10 @@ class Task(ABC):
         """The motion planner's way with the held thing from the grasp key pose to the goal key pose: straight."""
         yield from skills.move(target, 0.0, patience=HORIZON)
 
+    def held(self, goal: Goal) -> str:
+        """The body that is taken: the goal's own, unless it is something else that is brought to it."""
+        return goal.body
+
     def reference(self, engine: Engine, body: str) -> float:
         """What the goal variable is measured against, read when the episode begins."""
         return 0.0

@@ -103,6 +103,9 @@ class Compose(Task):
     def holds(self, engine: Engine, goal: Goal) -> bool:
         return self.rules(goal).holds(engine, goal)
 
+    def held(self, goal: Goal) -> str:
+        return self.rules(goal).held(goal)
+
     def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
         return self.rules(goal).grasp_pose(engine, goal)
 

@@ -79,10 +79,6 @@ class WaterTask(Task):
     layers: int
     templates: Mapping[Wording, tuple[str, ...]]
 
-    def held(self, goal: Goal) -> str:
-        """The cup that is taken."""
-        raise NotImplementedError
-
     def receiver(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
         """Where the water should fall (3,), at the height above which the whole cup has to stay."""
         raise NotImplementedError
@@ -269,9 +265,6 @@ class PourWater(WaterTask):
             another = self.goals.another(rng, split.goals, goal, 30)
             candidates.append(Candidate(name, thing.names(other), goal / 100, another / 100))
         return SceneSpec(tuple(bodies), (candidates[0], candidates[1]))
-
-    def held(self, goal: Goal) -> str:
-        return goal.body
 
     def side(self, engine: Engine, goal: Goal) -> float:
         return 1.0 if goal.reference > 0 else -1.0

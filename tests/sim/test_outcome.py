@@ -139,6 +139,10 @@ def run(task: str, script: Script, index: int = 0) -> EpisodeResult:
         ("pickup_object", 0, go_too_far_and_let_go, "dropped"),
         ("pickup_object", 0, take_the_other, "wrong object"),
         ("close_drawer", 0, take_the_other, "wrong object"),
+        ("transfer_water", 1, take_the_other, "wrong object"),
+        ("transfer_water", 1, stand_still, "did not reach"),
+        ("transfer_water", 1, go(0.4), "undershot"),
+        ("pour_water", 1, go(0.4), "undershot"),
     ],
 )
 def test_each_way_to_fail_has_its_label(task: str, index: int, script: Script, label: str) -> None:
