@@ -39,10 +39,11 @@ SECONDS = 0.4
 
 
 def stepping(world: World) -> Callable[[int], float]:
-    """Seconds that so many control steps of small random motions take, with an observation after each."""
+    """Seconds that so many control steps of small random motions take after a reset, with an observation after each."""
     rng = np.random.default_rng(0)
 
     def run(steps: int) -> float:
+        world.reset("test", 0)
         actions = np.concatenate([rng.uniform(-0.01, 0.01, (steps, 6)), np.ones((steps, 1))], axis=1)
         began = time.perf_counter()
         for action in actions.astype(np.float32):
@@ -53,11 +54,11 @@ def stepping(world: World) -> Callable[[int], float]:
     return run
 
 
-def rate(run: Callable[[int], float], rounds: int = ROUNDS) -> float:
-    """Steps per second: the median of `rounds` measurements after a warm-up that finds how many steps fill one."""
+def rate(run: Callable[[int], float]) -> float:
+    """Steps per second: the median of some measurements after a warm-up that finds how many steps fill one."""
     run(2)
     steps = max(5, round(SECONDS / run(5) * 5))
-    return median(steps / run(steps) for _ in range(rounds))
+    return median(steps / run(steps) for _ in range(ROUNDS))
 
 
 def milliseconds(call: Callable[[], Any], times: int) -> float:
@@ -80,7 +81,6 @@ def measure_task(task: str, engine: str) -> dict[str, Any]:
     rates = {}
     for name, cameras in CAMERAS.items():
         world = World(task, cameras, engine=engine)
-        world.reset("test", 0)
         rates[name] = rate(stepping(world))
         world.close()
     row = {"task": task, "engine": engine, "steps_per_s": rates}
@@ -111,7 +111,6 @@ def memory(task: str, engine: str, worlds: int = 4) -> float:
 
     def add() -> float:
         world = World(task, CAMERAS["2 x 128 px"], engine=engine)
-        world.reset("test", len(kept))
         stepping(world)(10)
         kept.append((world, world.snapshot()))
         return resident_mb()
@@ -143,9 +142,9 @@ def robosuite_lift(cameras: int) -> Callable[[int], float]:
     )
     low, high = environment.action_spec
     rng = np.random.default_rng(0)
-    environment.reset()
 
     def run(steps: int) -> float:
+        environment.reset()
         actions = rng.uniform(low, high, (steps, len(low))) * 0.2
         began = time.perf_counter()
         for action in actions:
@@ -155,15 +154,16 @@ def robosuite_lift(cameras: int) -> Callable[[int], float]:
     return run
 
 
-def measure_ratio(setting: str, rounds: int = 5) -> dict[str, Any]:
-    """Ours and robosuite's in turn."""
+def measure_ratio(setting: str, ours: int, theirs: int, rounds: int = 5) -> dict[str, Any]:
+    """So many steps of ours and of robosuite's, in turn."""
     world = World("pickup_object", CAMERAS[setting])
-    world.reset("test", 0)
-    sides = stepping(world), robosuite_lift(len(CAMERAS[setting]))
-    pairs = [[rate(side, rounds=1) for side in sides] for _ in range(rounds)]
+    sides = (stepping(world), ours), (robosuite_lift(len(CAMERAS[setting])), theirs)
+    for run, steps in sides:
+        run(steps // 4)  # warm-up
+    pairs = [[steps / run(steps) for run, steps in sides] for _ in range(rounds)]
     world.close()
-    ours, theirs = (median(column) for column in zip(*pairs, strict=True))
-    return {"cameras": setting, "ours": ours, "robosuite": theirs, "ratio": median(a / b for a, b in pairs)}
+    mine, other = (median(column) for column in zip(*pairs, strict=True))
+    return {"cameras": setting, "ours": mine, "robosuite": other, "ratio": median(a / b for a, b in pairs)}
 
 
 def main() -> None:
@@ -186,8 +186,8 @@ def main() -> None:
             print("| " + " | ".join([task, engine, *rates, *rest]) + " |", flush=True)
     if find_spec("robosuite"):
         print("\n| cameras | ours | robosuite | ratio |\n|---|---|---|---|")
-        for setting in ("none", "2 x 128 px"):
-            row = measure_ratio(setting)
+        for setting, ours, theirs in (("none", 400, 100), ("2 x 128 px", 200, 10)):
+            row = measure_ratio(setting, ours, theirs)
             results["robosuite"].append(row)
             numbers = f"{row['ours']:.0f} | {row['robosuite']:.1f} | {row['ratio']:.1f}"
             print(f"| {setting} | {numbers} |", flush=True)
