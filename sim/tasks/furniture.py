@@ -77,7 +77,7 @@ class FurnitureTask(Task):
 
     unit = "fraction"
     tolerance = 0.10
-    speed_limit = 0.05 * 120
+    speed_limit = 0.05 / 100 * 120
     scale = 1.0
     opening = 0.62
     kind: str

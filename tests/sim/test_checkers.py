@@ -16,8 +16,8 @@ STILL = np.array([0, 0, 0, 0, 0, 0, 1.0], np.float32)
     [
         ("pickup_object", 0.05, 0.12),
         ("reorient_object", 20.0, 0.12),
-        ("open_drawer", 0.10, 6.0),
-        ("close_drawer", 0.10, 6.0),
+        ("open_drawer", 0.10, 0.06),
+        ("close_drawer", 0.10, 0.06),
     ],
 )
 def test_limits_are_strict(task, tolerance, speed_limit):
