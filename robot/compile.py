@@ -21,9 +21,10 @@ _JOINTS = {
 }
 # (contype, conaffinity): two shapes touch when one's type meets the other's affinity
 _CONTACT = {"world": (1, 3), "arm": (2, 1), "liquid": (1, 3), "none": (0, 0)}
-
-
 _AT_ONCE = 12
+# whose friction and stiffness count where two kinds meet; what the arm touches must not bounce between the fingers
+_PRIORITY = {"arm": 1, "liquid": 2}
+_SOFT, _STIFF = (0.02, 1.0), (0.01, 1.0)  # time constant in s and damping ratio
 
 
 def add_bodies(spec: mujoco.MjSpec, bodies: Sequence[Body]) -> None:
@@ -83,6 +84,6 @@ def _add_geom(body: mujoco.MjsBody, geom: Geom) -> None:
         contype=contype,
         conaffinity=conaffinity,
         condim=1 if geom.collides == "liquid" else 4,
-        priority={"arm": 1, "liquid": 2}.get(geom.collides, 0),
-        solref=(0.01, 1.0) if geom.collides == "arm" else (0.02, 1.0),
+        priority=_PRIORITY.get(geom.collides, 0),
+        solref=_STIFF if geom.collides == "arm" else _SOFT,
     )

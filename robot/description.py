@@ -63,6 +63,10 @@ class Joint:
     armature: float = 0.0
     friction: float = 0.0
 
+    @property
+    def floats(self) -> bool:
+        return self.kind in ("free", "point")
+
 
 @dataclass(frozen=True)
 class Inertia:

@@ -58,6 +58,7 @@ class Pose:
 
 
 _CORRECTION = 0.3
+"""The part of its error that a timed path takes back in a control period."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,13 @@ def negate(sentence: str) -> str:
     return f"Do not {sentence[0].lower()}{sentence[1:]}"
 
 
+def told(sentence: str, variant: str) -> str:
+    """The sentence as a variant of a scene says it: turned round when `negated`, nothing when `empty`."""
+    if variant == "negated":
+        return negate(sentence)
+    return "" if variant == "empty" else sentence
+
+
 def choose(rng: np.random.Generator, templates: Sequence[str], **slots: str | Sequence[str]) -> str:
     """A random template with each slot filled by a random one of its phrases, starting with a capital."""
     template = templates[int(rng.integers(len(templates)))]

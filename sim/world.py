@@ -18,7 +18,7 @@ from robot.interface import EE_DELTA, KEYPOSE, Observation, RobotSpec, SceneObje
 from robot.kinematics import ArmKinematics
 from robot.skills import POSE_STATE, Pose, Skill, Skills
 from sim.engines import DEFAULT, make_engine
-from sim.language import Wording, negate
+from sim.language import Wording, told
 from sim.model import CAMERAS, WorldModel
 from sim.outcome import Outcome
 from sim.scenes import WORDINGS, asked_for, draw_scene, generator
@@ -166,10 +166,7 @@ class World:
 
     def paraphrase(self) -> str:
         """Another wording of what is asked for in this episode."""
-        sentence = self.task.tell(self._words, self.goals, self._wording)
-        if self._variant == "negated":
-            return negate(sentence)
-        return "" if self._variant == "empty" else sentence
+        return told(self.task.tell(self._words, self.goals, self._wording), self._variant)
 
     @property
     def rules(self) -> Task:

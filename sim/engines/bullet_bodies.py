@@ -57,7 +57,7 @@ class Multibody:
 
 def add_body(client: Client, body: Body, folder: Path) -> Multibody:
     """Add the body and everything below it to the simulation of a client; `folder` takes the files that it reads."""
-    free = body.joint is not None and body.joint.kind in ("free", "point")
+    free = body.joint is not None and body.joint.floats
     number = client.loadURDF(
         str(write_urdf(body, folder)),
         basePosition=body.position,
@@ -108,7 +108,7 @@ def _set_dynamics(client: Client, number: int, index: int, body: Body) -> Transf
 
 def _drag(body: Body) -> float:
     """How fast (1/s) a floating body loses its speed; Bullet has no such thing for the other joints, URDF has."""
-    if body.joint is None or body.joint.kind not in ("free", "point") or not body.joint.damping:
+    if body.joint is None or not body.joint.floats or not body.joint.damping:
         return 0.0
     return body.joint.damping / sum(geom.mass for geom in body.geoms)
 

@@ -88,7 +88,7 @@ def _add_look(element: ElementTree.Element, geom: Geom, folder: Path) -> None:
 
 def _add_joint(robot: ElementTree.Element, parent: Body, child: Body) -> None:
     joint = child.joint
-    if joint is not None and joint.kind in ("free", "point"):
+    if joint is not None and joint.floats:
         raise TongsError(f"body {child.name!r} has a free joint and hangs on {parent.name!r}; free bodies stand alone")
     kind, name = ("fixed", f"{child.name}_mount") if joint is None else (_KINDS[joint.kind], joint.name)
     element = ElementTree.SubElement(robot, "joint", name=name, type=kind)

@@ -14,7 +14,7 @@ from robot import panda
 from robot.errors import ContractError, TongsError, unknown
 from robot.interface import ActionSpace, Observation, RobotSpec, SceneObject
 from robot.skills import POSE_STATE, Skill, Skills
-from sim.language import Wording, negate
+from sim.language import Wording, told
 from sim.outcome import REACHED_WITHIN, Failure
 from sim.rendering import Renderer
 from sim.robosuite.package import global_randomness, require_robosuite, robosuite
@@ -129,10 +129,7 @@ class RobosuiteWorld:
 
     def paraphrase(self) -> str:
         """Another wording of what is asked for in this episode."""
-        sentence = self.task.instruct(self._words, self._wording)
-        if self._variant == "negated":
-            return negate(sentence)
-        return "" if self._variant == "empty" else sentence
+        return told(self.task.instruct(self._words, self._wording), self._variant)
 
     @property
     def value(self) -> float:

@@ -156,14 +156,14 @@ class Task(ABC):
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         """Do the task from wherever the arm is, with knowledge of the true poses; never ends by itself."""
 
-    def take(self, world: World, skills: Skills, rng: np.random.Generator, opening: float) -> Skill:
+    def take(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         """Approach from above by a varied way and close the fingers, again and again until the thing is held."""
         engine, goal = world.engine, world.goal_spec
         while not world.holding():
             grasp = self.grasp_pose(engine, goal)
             if not world.near(grasp, 0.06):
-                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], opening)
-            yield from skills.move(self.grasp_pose(engine, goal), opening)
+                yield from skills.follow([vary(rng, grasp, 0.04), grasp.moved((0, 0, 0.06))], self.opening)
+            yield from skills.move(self.grasp_pose(engine, goal), self.opening)
             yield from skills.fingers(0.0, 0.5)
 
     def ask(self, engine: Engine, candidate: Candidate, value: float) -> tuple[Goal, ...]:

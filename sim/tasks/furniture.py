@@ -41,6 +41,19 @@ _LIFT = 0.004
 _ARC = 0.12
 """Longest way between two waypoints, as a fraction of the joint's range."""
 
+_SHUT: Mapping[int, Mapping[Wording, tuple[str, ...]]] = {
+    0: {
+        "seen": (
+            "close the {part}",
+            "close the {part} fully",
+            "push the {part} all the way in",
+            "close the {part} completely",
+            "close the {part} until it is 0 percent open",
+        ),
+        "unseen": ("shut the {part} entirely", "push the {part} fully shut"),
+    }
+}
+"""To close something fully, without a number."""
 
 Openings = Callable[[np.random.Generator, GoalSet, Goals], tuple[float, int, int]]
 """Draws a part's opening at the start (fraction), and two goals for it in percent."""
@@ -132,7 +145,7 @@ class FurnitureTask(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        yield from self.take(world, skills, rng, self.opening)
+        yield from self.take(world, skills, rng)
         while True:
             value = self.value(engine, goal)
             if abs(goal.value - value) > 0.15 * self.tolerance:
@@ -260,18 +273,7 @@ class CloseDrawer(DrawerTask):
             "the {part} should be pushed in to {percent} open",
         ),
     }
-    extremes = {
-        0: {
-            "seen": (
-                "close the {part}",
-                "close the {part} fully",
-                "push the {part} all the way in",
-                "close the {part} completely",
-                "close the {part} until it is 0 percent open",
-            ),
-            "unseen": ("shut the {part} entirely", "push the {part} fully shut"),
-        }
-    }
+    extremes = _SHUT
 
 
 class CloseCabinet(CabinetTask):
@@ -294,15 +296,4 @@ class CloseCabinet(CabinetTask):
             "the {part} should be pushed to {percent} open",
         ),
     }
-    extremes = {
-        0: {
-            "seen": (
-                "close the {part}",
-                "close the {part} fully",
-                "push the {part} all the way in",
-                "close the {part} completely",
-                "close the {part} until it is 0 percent open",
-            ),
-            "unseen": ("shut the {part} entirely", "push the {part} fully shut"),
-        }
-    }
+    extremes = _SHUT

@@ -106,7 +106,7 @@ class PickupObject(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        yield from self.take(world, skills, rng, opening=1.0)
+        yield from self.take(world, skills, rng)
         drift = np.array([*rng.uniform(-0.02, 0.02, 2), 0.0])
         while True:
             missing = self.remaining(engine, goal)[:3]

@@ -96,7 +96,7 @@ class PutInDrawer(Task):
         aside = float(rng.uniform(-_ASIDE, _ASIDE))
         while True:
             while self.value(engine, goal) > 0.0:
-                yield from self.take(world, skills, rng, opening=1.0)
+                yield from self.take(world, skills, rng)
                 tool = skills.pose()
                 target = carried(tool, self.grasp_pose(engine, goal), self._place(engine, goal, aside))
                 target = target.moved((0.0, 0.0, max(_FALL, _LOWEST - target.position[2])))

@@ -122,7 +122,7 @@ class ReorientObject(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        yield from self.take(world, skills, rng, opening=1.0)
+        yield from self.take(world, skills, rng)
         here = skills.pose()
         if here.position[2] < 0.10:
             yield from skills.move(here.moved((0.0, 0.0, 0.10)), 0.0, patience=0.5)

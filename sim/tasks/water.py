@@ -136,11 +136,11 @@ class WaterTask(Task):
         """To the place of pouring while water is missing; then only back to upright."""
         position, quaternion = engine.pose(self.held(goal))
         turn = Rotation.from_quat(quaternion, scalar_first=True)
-        up = turn.apply([0.0, 0.0, 1.0])
-        back = np.cross(up, (0.0, 0.0, 1.0))
         missing = goal.value - self.value(engine, goal)
         way = self.place(engine, goal, self.tilt_axis(engine, goal)) - position - turn.apply([0.0, 0.0, _GRIP_HEIGHT])
-        return np.concatenate([way, np.zeros(3)] if missing > 0.5 * self.tolerance else [np.zeros(3), back])
+        return np.concatenate(
+            [way, np.zeros(3)] if missing > 0.5 * self.tolerance else [np.zeros(3), self._back(engine, goal)]
+        )
 
     def before_grasp(self, grasp: Pose) -> Pose:
         """5 cm above."""
@@ -177,7 +177,7 @@ class WaterTask(Task):
 
     def demonstrate(self, world: World, skills: Skills, rng: np.random.Generator) -> Skill:
         engine, goal = world.engine, world.goal_spec
-        yield from self.take(world, skills, rng, opening=1.0)
+        yield from self.take(world, skills, rng)
         axis = self.tilt_axis(engine, goal)
         while True:
             if goal.value - self.gone(engine, goal) > _ENOUGH:
@@ -223,11 +223,14 @@ class WaterTask(Task):
 
     def _upright(self, here: Pose, engine: Engine, goal: Goal) -> Rotation:
         """The hand's rotation once the held cup is upright."""
+        return Rotation.from_rotvec(self._back(engine, goal)) * here.rotation
+
+    def _back(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
+        """How the held cup has to turn to be upright, as a rotation vector (3,)."""
         up = Rotation.from_quat(engine.pose(self.held(goal))[1], scalar_first=True).apply([0.0, 0.0, 1.0])
         back = np.cross(up, (0.0, 0.0, 1.0))
-        angle = np.arctan2(np.linalg.norm(back), up[2])
-        axis = back / max(float(np.linalg.norm(back)), 1e-9)
-        return Rotation.from_rotvec(angle * axis) * here.rotation
+        length = float(np.linalg.norm(back))
+        return np.arctan2(length, up[2]) / max(length, 1e-9) * back
 
 
 class PourWater(WaterTask):
