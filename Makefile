@@ -1,11 +1,11 @@
-# make demo   watch the shipped policy do four tasks, with a report of how often it succeeds
+# make demo   watch the shipped policy do eight tasks, with a report of how often it succeeds
 # make test   set up for development and run the tests
 #
 # Both set up .venv first; a second run finds that done. PYTHON chooses the interpreter: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 POLICY ?= beso
-TASKS ?= pickup_object,reorient_object,open_drawer,close_drawer
+TASKS ?= all
 BIN := .venv/bin
 GL_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libosmesa6
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -24,10 +24,10 @@ def compose(command: str, words: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     with initialize_config_module("configs", version_base="1.3"):
-        defaults = hydra_compose(command)
+        defaults = _inside(hydra_compose(command), command)
         pairs = [_split(word, list(defaults)) for word in words]
         choices = [f"{key}={_choice(key, value)}" for key, value in pairs if _is_group(key, defaults)]
-        config = hydra_compose(command, choices)
+        config = _inside(hydra_compose(command, choices), command)
     try:
         known = OmegaConf.to_container(config)
         with open_dict(config):
@@ -47,12 +47,38 @@ def compose(command: str, words: Sequence[str]) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
+def explicit(words: Sequence[str], group: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings of a group, those that the words themselves give (`policy.width=64`), nested as in the group."""
+    given: dict[str, Any] = {}
+    for word in words:
+        path = word.partition("=")[0].split(".")
+        if path[0] != group or len(path) == 1:
+            continue
+        value: Any = settings
+        for name in path:
+            value = value[name]
+        place = given
+        for name in path[1:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = value
+    return given
+
+
 def help_text(command: str) -> str:
     """The keys of a command with their defaults and meaning, read without importing Hydra."""
     rows = [(f"{key}={'' if value == '???' else value}", comment) for key, value, comment in _lines(command)]
-    width = max(len(setting) for setting, _ in rows)
+    width = max((len(setting) for setting, _ in rows), default=0)
     title = _text(f"{command}.yaml").splitlines()[0].removeprefix("# ")
-    return "\n".join([title, "", *(f"  {setting:<{width}}  {comment}".rstrip() for setting, comment in rows)])
+    return "\n".join(
+        [title, *[""][: len(rows)], *(f"  {setting:<{width}}  {comment}".rstrip() for setting, comment in rows)]
+    )
+
+
+def _inside(config: Any, command: str) -> Any:
+    """The settings of a command; Hydra puts those of a file in a folder under the folder's name."""
+    for folder in command.split("/")[:-1]:
+        config = config[folder]
+    return config
 
 
 def _text(name: str) -> str:

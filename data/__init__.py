@@ -1,1 +1,1 @@
-"""Episodes on disk: LeRobotDataset v3.0 folders, their statistics, and the decoded cache that training reads."""
+"""Episodes on disk: LeRobotDataset folders, their repair and export, statistics, and the decoded cache for training."""

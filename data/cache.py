@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from data import layout
 from data.atomic import flush
+from data.content_hash import content_hash
 from data.features import IMAGES, SCENE
 from data.reader import Dataset, read_info
 from robot.errors import TongsError
 from robot.images import scale_down
 
-FORMAT = 1
+FORMAT = 2
 """Raise when the layout of the cache changes; older caches are then built anew."""
 EPISODES_PER_JOB = 8
 
@@ -43,6 +44,8 @@ class EpisodeCache:
         task_index: int64 (N,), which instruction holds at each frame.
         starts, ends: int64 (E,), first frame and end (excluded) of each episode.
         fps: frames per second.
+        together: int64 (E,), episodes with the same number are parts of one recording or scene; None: see `scenes`.
+        sampled: bool (N,), frames that may be learned from; None for all. See `data.segments.by_segments`.
     """
 
     folder: Path
@@ -54,6 +57,8 @@ class EpisodeCache:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     fps: int
+    together: NDArray[np.int64] | None = None
+    sampled: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -90,19 +95,19 @@ def open_cache(
     """The cache of a dataset, built if it is not there yet.
 
     Args:
-        dataset_folder: a LeRobotDataset v3.0 folder.
+        dataset_folder: a LeRobotDataset folder, v3.0 or v2.1.
         cameras: {camera: (h, w)} to scale down to, by area averaging.
         cache_root: folder for caches; `.cache` beside the dataset if None.
         processes: how many decode at once.
 
-    The name of a cache is a hash of the dataset's metadata (content of info.json; name, size and time of the episode
-    files) and of the sizes, so a dataset that has grown gets a new one. Two programs that ask at once build it once.
+    The name of a cache is a hash of the dataset's content and of the sizes: a dataset that has grown or changed gets a
+    new one, a copy or a moved one finds the old. Two programs that ask at once build it once.
     """
     folder = Path(dataset_folder).resolve()
     read_info(folder)
     root = Path(cache_root) if cache_root is not None else folder.parent / ".cache"
     root.mkdir(parents=True, exist_ok=True)
-    target = root / f"{folder.name}-{_fingerprint(folder, cameras)}"
+    target = root / _name(content_hash(folder, root / f"{folder.name}.hashes.json"), cameras)
     if not target.exists():
         with (root / f"{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -111,14 +116,9 @@ def open_cache(
     return _load(target)
 
 
-def _fingerprint(folder: Path, cameras: Mapping[str, tuple[int, int]]) -> str:
-    digest = hashlib.sha256((folder / layout.INFO).read_bytes())
+def _name(content: str, cameras: Mapping[str, tuple[int, int]]) -> str:
     sizes = {name: [int(side) for side in size] for name, size in sorted(cameras.items())}
-    digest.update(json.dumps([FORMAT, sizes]).encode())
-    for path in sorted((folder / "meta/episodes").glob("*/*.parquet")):
-        status = path.stat()
-        digest.update(f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(json.dumps([FORMAT, content, sizes]).encode()).hexdigest()[:16]
 
 
 def _image_file(folder: Path, camera: str) -> Path:

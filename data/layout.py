@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.events import EPISODE_TYPES
 from data.features import Feature, to_info
-from data.statistics import Statistics
+from data.statistics import Statistics, from_json
 
 VERSION = "v3.0"
 INFO = "meta/info.json"
@@ -24,38 +25,57 @@ CHUNK_SIZE = 1000
 """Files in one chunk folder."""
 
 
-def file_position(episode: int) -> dict[str, int]:
-    """Chunk and file index of an episode that has its files to itself."""
-    return {"chunk_index": episode // CHUNK_SIZE, "file_index": episode % CHUNK_SIZE}
+def file_position(number: int, chunk_size: int = CHUNK_SIZE) -> dict[str, int]:
+    """Chunk and file index of the `number`-th file."""
+    return {"chunk_index": number // chunk_size, "file_index": number % chunk_size}
 
 
-def episode_files(folder: Path, episode: int, video_keys: Sequence[str]) -> dict[str, Path]:
-    """Every file that belongs to one episode: `data`, `meta` and one per video key."""
-    position = file_position(episode)
+def last_file(row: Mapping[str, Any], chunk_size: int) -> int:
+    """The number of the last file that an episode, by its metadata, uses for anything."""
+    chunks = {name: chunk for name, chunk in row.items() if name.endswith("/chunk_index") and chunk is not None}
+    return max(chunk * chunk_size + row[name[: -len("chunk_index")] + "file_index"] for name, chunk in chunks.items())
+
+
+def episode_files(folder: Path, position: Mapping[str, int], video_keys: Sequence[str]) -> dict[str, Path]:
+    """Every file of an episode that has its files to itself: `data`, `meta` and one per video key."""
     files = {"data": folder / DATA.format(**position), "meta": folder / EPISODES.format(**position)}
     return files | {key: folder / VIDEO.format(video_key=key, **position) for key in video_keys}
 
 
-def info_json(
-    features: Mapping[str, Feature], fps: int, robot_type: str, episodes: int, frames: int, tasks: int, codec: str
-) -> dict[str, Any]:
-    """The content of info.json, keys in LeRobot's order."""
+def episode_tables(folder: Path) -> list[Path]:
+    """The files of the episodes' metadata, in order."""
+    return sorted((folder / "meta/episodes").glob("*/*.parquet"))
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    """The files that describe the episodes in either version: the tables of v3.0, the lists of v2.1."""
+    return episode_tables(folder) + sorted((folder / "meta").glob("*.jsonl"))
+
+
+def info_json(features: Mapping[str, Feature], fps: int, robot_type: str, codec: str) -> dict[str, Any]:
+    """The content of info.json of a dataset without episodes, keys in LeRobot's order."""
     has_videos = any(feature.dtype == "video" for feature in features.values())
     return {
         "codebase_version": VERSION,
         "robot_type": robot_type,
-        "total_episodes": episodes,
-        "total_frames": frames,
-        "total_tasks": tasks,
+        "total_episodes": 0,
+        "total_frames": 0,
+        "total_tasks": 0,
         "chunks_size": CHUNK_SIZE,
         "data_files_size_in_mb": 100,
         "video_files_size_in_mb": 200,
         "fps": fps,
-        "splits": {"train": f"0:{episodes}"},
+        "splits": {},
         "data_path": DATA,
         "video_path": VIDEO if has_videos else None,
         "features": to_info(features, fps, codec),
     }
+
+
+def counted(info: Mapping[str, Any], episodes: int, frames: int, tasks: int) -> dict[str, Any]:
+    """info.json with other totals and all else as it was."""
+    totals = {"total_episodes": episodes, "total_frames": frames, "total_tasks": tasks}
+    return {**info, **totals, "splits": {"train": f"0:{episodes}"}}
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
@@ -80,27 +100,44 @@ def read_tasks(path: Path) -> list[str]:
     return [name for _, name in sorted(zip(numbers, names, strict=True))]
 
 
-def write_episode_row(
-    path: Path,
+def episode_row(
     episode: int,
     start: int,
     length: int,
     fps: int,
     tasks: Sequence[str],
+    position: Mapping[str, int],
     video_keys: Sequence[str],
     statistics: Mapping[str, Statistics],
-) -> None:
-    """The one row of metadata of an episode that has its files to itself."""
-    position = file_position(episode)
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The metadata of an episode that has its files to itself, with `more` columns of our own."""
     row: dict[str, Any] = {"episode_index": episode, "tasks": list(tasks), "length": length}
     row |= {f"data/{name}": value for name, value in position.items()}
     row |= {"dataset_from_index": start, "dataset_to_index": start + length}
     for key in video_keys:
         row |= {f"videos/{key}/{name}": value for name, value in position.items()}
         row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": length / fps}
+    row |= dict(more)
     for key, entry in statistics.items():
         row |= {f"stats/{key}/{name}": value.tolist() for name, value in entry.items()}
-    row |= {f"meta/episodes/{name}": value for name, value in position.items()}
-    table = pa.table({name: [value] for name, value in row.items()})
+    return row | {f"meta/episodes/{name}": value for name, value in position.items()}
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Metadata of episodes; every row has the columns of the first."""
+    columns = {name: pa.array([row[name] for row in rows], EPISODE_TYPES.get(name)) for name in rows[0]}
     # One row of many columns is mostly description; without the optional parts the file is half as large.
-    pq.write_table(table, path, compression="none", use_dictionary=False, write_statistics=False, store_schema=False)
+    pq.write_table(
+        pa.table(columns), path, compression="none", use_dictionary=False, write_statistics=False, store_schema=False
+    )
+
+
+def row_statistics(row: Mapping[str, Any]) -> dict[str, Statistics]:
+    """The statistics in an episode's metadata; what is empty is left out."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name, value in row.items():
+        if name.startswith("stats/") and value is not None:
+            _, key, statistic = name.split("/")
+            entries.setdefault(key, {})[statistic] = value
+    return from_json(entries)

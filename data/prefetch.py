@@ -6,8 +6,8 @@ import queue
 import threading
 from typing import Any
 
-from data.sampling import EpochSampler
-from data.windows import Batch, Windows
+from data.sampling import EpochSampler, Samples
+from data.windows import CHANCES, Batch
 
 
 class Prefetcher:
@@ -15,11 +15,18 @@ class Prefetcher:
 
     `state_dict` speaks of the batches handed out, not of those prepared, so that a resumed run goes on with the
     batch after the last one used.
+
+    Args:
+        windows: where batches are cut from.
+        sampler: which windows make a batch; several processes with equal samplers go through the same batches.
+        rows: the rows of every batch that are wanted here; the other processes take the rest.
+        ahead: batches that lie ready.
     """
 
-    def __init__(self, windows: Windows, sampler: EpochSampler, ahead: int = 2) -> None:
+    def __init__(self, windows: Samples, sampler: EpochSampler, rows: slice = slice(None), ahead: int = 2) -> None:
         self._windows = windows
         self._sampler = sampler
+        self._rows = rows
         self._state = sampler.state_dict()
         self._ready: queue.Queue[tuple[Batch, dict[str, Any]] | BaseException] = queue.Queue(ahead)
         self._stopping = threading.Event()
@@ -51,7 +58,8 @@ class Prefetcher:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                batch = self._windows.batch(self._sampler.next_batch())
+                indices, chances = self._sampler.next_batch(), self._sampler.chances(CHANCES)
+                batch = self._windows.batch(indices[self._rows], chances[self._rows])
                 self._ready.put((batch, self._sampler.state_dict()))
         except BaseException as error:
             self._ready.put(error)

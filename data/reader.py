@@ -1,4 +1,4 @@
-"""Reading and checking LeRobotDataset v3.0 folders, ours and LeRobot's own."""
+"""Reading and checking LeRobotDataset folders of version 3.0 and 2.1, ours and LeRobot's own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from data import layout, video
+from data import events, layout, layout_v21, video
+from data.events import LanguageEvent, LanguageStorage
 from data.features import AUTOMATIC, Feature, from_info
-from data.statistics import Statistics, load_statistics
+from data.statistics import (
+    Statistics,
+    column_statistics,
+    image_statistics,
+    load_statistics,
+    merge_all,
+    sample_frames,
+)
+from data.timing import MEASURED, Timing
 from robot.errors import TongsError
 
 
@@ -34,7 +43,11 @@ class VideoSpan:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode: frames `start` to `stop` (excluded) of the dataset's columns, and the files that hold them."""
+    """One episode: frames `start` to `stop` (excluded) of the dataset's columns, and the files that hold them.
+
+    `timing` says how regularly it was recorded, if the dataset has real time stamps; `said` are the language events of
+    its metadata (`Dataset.events` also finds those in the data files).
+    """
 
     index: int
     start: int
@@ -42,6 +55,8 @@ class Episode:
     tasks: tuple[str, ...]
     data_file: Path
     videos: Mapping[str, VideoSpan]
+    timing: Timing | None = None
+    said: tuple[LanguageEvent, ...] = ()
 
     @property
     def length(self) -> int:
@@ -49,12 +64,14 @@ class Episode:
 
 
 class Dataset:
-    """A dataset folder, opened and checked.
+    """A dataset folder of version 3.0 or 2.1, opened and checked.
 
     Raises TongsError, naming file and episode, if a file is missing or cut short or the counts disagree.
 
     Attributes:
         folder, fps, robot_type: as in info.json.
+        info: all of info.json.
+        version: `v3.0` or `v2.1`.
         features: {key: Feature}, automatic columns left out.
         tasks: the instructions, by task_index.
         episodes: one `Episode` per episode, in order.
@@ -63,12 +80,13 @@ class Dataset:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         info = read_info(self.folder)
+        self.version = str(info["codebase_version"])
         self.fps = int(info["fps"])
         self.robot_type = str(info["robot_type"])
         self.features: dict[str, Feature] = from_info(info["features"])
         self.camera_keys = [key for key, feature in self.features.items() if feature.is_image]
-        self._video_keys = [key for key in self.camera_keys if self.features[key].dtype == "video"]
-        self._info = info
+        self.video_keys = [key for key in self.camera_keys if self.features[key].dtype == "video"]
+        self.info = info
         self.tasks = self._read_tasks()
         self.episodes = self._read_episodes()
         self._check_counts()
@@ -76,7 +94,7 @@ class Dataset:
 
     @property
     def total_frames(self) -> int:
-        return int(self._info["total_frames"])
+        return int(self.info["total_frames"])
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -92,7 +110,7 @@ class Dataset:
                     f"have {expected}"
                 )
             for key, feature in numeric.items():
-                parts[key].append(_to_numpy(table[key], feature))
+                parts[key].append(to_numpy(table[key], feature))
         columns = {key: np.concatenate(arrays) for key, arrays in parts.items()}
         order = np.repeat([e.index for e in self.episodes], [e.length for e in self.episodes])
         wrong = np.flatnonzero(columns["episode_index"][:, 0] != order)
@@ -106,8 +124,41 @@ class Dataset:
 
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
-        """What stats.json says."""
+        """What stats.json says; of v2.1, the statistics of the episodes together, without quantiles."""
+        if self.version == layout_v21.VERSION:
+            return merge_all(layout_v21.read_statistics(self.folder))
         return load_statistics(self.folder / layout.STATISTICS)
+
+    @property
+    def language(self) -> LanguageStorage | None:
+        """Where language events are kept, see `DatasetWriter`; None if there are none."""
+        if events.EVENTS in self.info["features"]:
+            return "frames"
+        return "episodes" if any(episode.said for episode in self.episodes) else None
+
+    def events(self, episode: int) -> list[LanguageEvent]:
+        """What was said in an episode, in the order of time."""
+        span = self._episode(episode)
+        columns = [key for key in events.COLUMNS if key in self.info["features"]]
+        if not columns:
+            return list(span.said)
+        table = self.table(episode)
+        return events.from_frames({key: table[key].to_pylist() for key in columns}, self.fps)
+
+    def measured_times(self, episode: int) -> NDArray[np.float64] | None:
+        """The real time stamps (N, S) of an episode on the robot's clock, s; None if the dataset has none.
+
+        The column itself counts from the start of the episode, `Episode.timing.start`.
+        """
+        span = self._episode(episode)
+        if MEASURED not in self.features or span.timing is None:
+            return None
+        return self.columns[MEASURED][span.start : span.stop] + span.timing.start
+
+    def table(self, episode: int) -> pa.Table:
+        """The rows of an episode as they are in its data file, every column."""
+        span = self._episode(episode)
+        return _read_episode(span.data_file, None, episode)
 
     def frame_tasks(self, episode: int) -> list[str]:
         """The instruction at each frame of an episode."""
@@ -152,13 +203,12 @@ class Dataset:
         return files
 
     def _table_images(self, span: Episode, camera_key: str) -> NDArray[np.uint8]:
-        table = _read_table(span.data_file, [camera_key, "episode_index"], span.index)
-        rows = table.filter(pc.field("episode_index") == span.index)
-        return np.stack(
-            [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in rows[camera_key].to_pylist()]
-        )
+        rows = _read_episode(span.data_file, [camera_key, "episode_index"], span.index)
+        return decode_images(rows[camera_key])
 
     def _read_tasks(self) -> list[str]:
+        if self.version == layout_v21.VERSION:
+            return layout_v21.read_tasks(self.folder)
         path = self.folder / layout.TASKS
         try:
             return layout.read_tasks(path)
@@ -166,34 +216,43 @@ class Dataset:
             raise TongsError(f"{path} is missing or damaged ({error})") from error
 
     def _read_episodes(self) -> list[Episode]:
-        rows = read_episode_rows(self.folder, with_statistics=False)
-        rows = sorted(rows, key=lambda row: row["episode_index"])[: self._info["total_episodes"]]
+        if self.version == layout_v21.VERSION:
+            rows = layout_v21.read_episode_rows(self.folder, self.fps, self.video_keys)
+        else:
+            rows = read_episode_rows(self.folder, with_statistics=False)
+        rows = sorted(rows, key=lambda row: row["episode_index"])[: self.info["total_episodes"]]
         return [self._parse_row(row) for row in rows]
 
     def _parse_row(self, row: Mapping[str, Any]) -> Episode:
         try:
             videos = {}
-            for key in self._video_keys:
-                place = {name: row[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
-                path = self.folder / self._info["video_path"].format(video_key=key, **place)
+            for key in self.video_keys:
                 times = row[f"videos/{key}/from_timestamp"], row[f"videos/{key}/to_timestamp"]
-                videos[key] = VideoSpan(path, *times)
-            place = {name: row[f"data/{name}"] for name in ("chunk_index", "file_index")}
+                videos[key] = VideoSpan(self._file("video_path", row, f"videos/{key}", video_key=key), *times)
             return Episode(
                 index=row["episode_index"],
                 start=row["dataset_from_index"],
                 stop=row["dataset_to_index"],
                 tasks=tuple(row["tasks"]),
-                data_file=self.folder / self._info["data_path"].format(**place),
+                data_file=self._file("data_path", row, "data"),
                 videos=videos,
+                timing=Timing.from_row(row),
+                said=tuple(events.from_episode_row(row)),
             )
         except KeyError as error:
             raise TongsError(
                 f"{self.folder}: the metadata of episode {row.get('episode_index')} lacks {error}"
             ) from error
 
+    def _file(self, template: str, row: Mapping[str, Any], column: str, **more: str) -> Path:
+        """A file by info.json's template, which counts files in v3.0 and episodes in v2.1."""
+        place = {name: row[f"{column}/{name}"] for name in ("chunk_index", "file_index")}
+        episode = row["episode_index"]
+        chunk = episode // self.info["chunks_size"]
+        return self.folder / self.info[template].format(**place, episode_index=episode, episode_chunk=chunk, **more)
+
     def _check_counts(self) -> None:
-        declared = self._info["total_episodes"], self._info["total_frames"]
+        declared = self.info["total_episodes"], self.info["total_frames"]
         if len(self.episodes) != declared[0]:
             raise TongsError(
                 f"{self.folder / layout.INFO} declares {declared[0]} episodes, the metadata describes "
@@ -237,34 +296,79 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise TongsError(f"{folder} is not a dataset: it has no {layout.INFO}") from error
     except json.JSONDecodeError as error:
         raise TongsError(f"{path} is damaged: {error}") from error
-    if info.get("codebase_version") != layout.VERSION:
+    if info.get("codebase_version") not in (layout.VERSION, layout_v21.VERSION):
         raise TongsError(
-            f"{path} has codebase_version {info.get('codebase_version')!r}; only {layout.VERSION} can be read"
+            f"{path} has codebase_version {info.get('codebase_version')!r}; "
+            f"only {layout.VERSION} and {layout_v21.VERSION} can be read"
         )
-    needed = ("robot_type", "total_episodes", "total_frames", "fps", "data_path", "video_path", "features")
+    needed = (
+        "robot_type",
+        "total_episodes",
+        "total_frames",
+        "chunks_size",
+        "fps",
+        "data_path",
+        "video_path",
+        "features",
+    )
     if missing := [key for key in needed if key not in info]:
         raise TongsError(f"{path} lacks {', '.join(missing)}")
     return info
 
 
 def read_episode_rows(folder: Path, with_statistics: bool) -> list[dict[str, Any]]:
-    """The metadata of all episodes, in the order of their files."""
-    rows: list[dict[str, Any]] = []
-    for path in sorted((folder / "meta/episodes").glob("*/*.parquet")):
-        try:
-            file = pq.ParquetFile(path)
-            names = [name for name in file.schema_arrow.names if with_statistics or not name.startswith("stats/")]
-            rows += file.read(columns=names, use_threads=False).to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            raise TongsError(f"{path} is damaged or cut short ({error})") from error
-    return rows
+    """The metadata of all episodes of v3.0, in the order of their files."""
+    return [row for path in layout.episode_tables(folder) for row in read_rows(path, with_statistics)]
 
 
-def _read_table(path: Path, columns: list[str], episode: int) -> pa.Table:
+def read_rows(path: Path, with_statistics: bool) -> list[dict[str, Any]]:
+    """The metadata in one file of v3.0. Raises TongsError if the file is damaged."""
+    try:
+        file = pq.ParquetFile(path)
+        names = [name for name in file.schema_arrow.names if with_statistics or not name.startswith("stats/")]
+        return file.read(columns=names, use_threads=False).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise TongsError(f"{path} is damaged or cut short ({error})") from error
+
+
+def _read_table(path: Path, columns: list[str] | None, episode: int) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise TongsError(f"{path} of episode {episode} is damaged or cut short ({error})") from error
+
+
+def _read_episode(path: Path, columns: list[str] | None, episode: int) -> pa.Table:
+    """The rows of one episode, without reading row groups that hold only others."""
+    try:
+        file = pq.ParquetFile(path)
+        leaf = next(i for i in range(len(file.schema)) if file.schema.column(i).path == "episode_index")
+        groups = []
+        for number in range(file.num_row_groups):
+            known = file.metadata.row_group(number).column(leaf).statistics
+            if known is None or not known.has_min_max or known.min <= episode <= known.max:
+                groups.append(number)
+        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise TongsError(f"{path} of episode {episode} is damaged or cut short ({error})") from error
+    return table.filter(pc.field("episode_index") == episode)
+
+
+def measure_statistics(
+    table: pa.Table, features: Mapping[str, Feature], videos: Mapping[str, VideoSpan]
+) -> dict[str, Statistics]:
+    """The statistics of every column of an episode, from its rows and its videos."""
+    result = {}
+    for key, feature in features.items():
+        if feature.dtype == "video":
+            span = videos[key]
+            frames = video.decode_video(span.path, span.from_timestamp, span.to_timestamp)
+            result[key] = image_statistics(sample_frames(frames))
+        elif feature.dtype == "image":
+            result[key] = image_statistics(sample_frames(decode_images(table[key])))
+        else:
+            result[key] = column_statistics(to_numpy(table[key], feature))
+    return result
 
 
 def _has_parquet_footer(path: Path) -> bool:
@@ -276,7 +380,14 @@ def _has_parquet_footer(path: Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def _to_numpy(column: pa.ChunkedArray, feature: Feature) -> NDArray[Any]:
+def decode_images(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """The PNG images of a column, uint8 (N, H, W, 3)."""
+    opened = (Image.open(io.BytesIO(cell["bytes"])) for cell in column.to_pylist())
+    return np.stack([np.asarray(image.convert("RGB")) for image in opened])
+
+
+def to_numpy(column: pa.ChunkedArray, feature: Feature) -> NDArray[Any]:
+    """A numeric column of a data file as an array (N, D) of the feature's dtype."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,30 @@ def merge(first: Statistics, second: Statistics) -> Statistics:
     """Statistics of both together.
 
     min, max, mean, std and count are exact; quantiles are the mean of quantiles weighted by count, which is
-    LeRobot's rule. Where exact quantiles matter, use `column_statistics` on the whole column.
+    LeRobot's rule. Where exact quantiles matter, use `column_statistics` on the whole column. Quantiles that one of the
+    two lacks (v2.1 keeps none) are left out.
     """
     n, m = int(first["count"][0]), int(second["count"][0])
     share = m / (n + m)
     shift = second["mean"] - first["mean"]
     variance = first["std"] ** 2 * (1 - share) + second["std"] ** 2 * share + shift**2 * share * (1 - share)
+    quantiles = [name for name in QUANTILES if name in first and name in second]
     return {
         "min": np.minimum(first["min"], second["min"]),
         "max": np.maximum(first["max"], second["max"]),
         "mean": first["mean"] + shift * share,
         "std": np.sqrt(variance),
         "count": np.array([n + m], dtype=np.int64),
-        **{name: first[name] * (1 - share) + second[name] * share for name in QUANTILES},
+        **{name: first[name] * (1 - share) + second[name] * share for name in quantiles},
     }
+
+
+def merge_all(parts: Iterable[Mapping[str, Statistics]]) -> dict[str, Statistics]:
+    """Statistics of all parts together, for every column that any of them has."""
+    merged: dict[str, Statistics] = {}
+    for part in parts:
+        merged |= {key: merge(merged[key], entry) if key in merged else entry for key, entry in part.items()}
+    return merged
 
 
 def to_json(statistics: Mapping[str, Mapping[str, NDArray[Any]]]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -109,6 +111,99 @@ def video_shape(path: Path) -> tuple[int, int, int]:
         stream = container.streams.video[0]
         shape = stream.frames, stream.height, stream.width
     return shape
+
+
+def cut_video(source: Path, target: Path, from_timestamp: float, to_timestamp: float, fps: int) -> bool:
+    """Write the frames with from_timestamp <= time < to_timestamp (s) as an mp4 of their own that begins at 0 s.
+
+    The compressed frames are copied where that is exact: the span begins with a key frame and nothing in it refers to a
+    frame outside, as where files were joined end to end. Otherwise they are decoded and compressed again.
+
+    Returns:
+        Whether they were copied.
+    """
+    frames = round((to_timestamp - from_timestamp) * fps)
+    temporary = target.with_name(target.name + ".partial")
+    try:
+        copied = _copy_packets(source, temporary, from_timestamp, to_timestamp, frames)
+        if copied:
+            os.replace(temporary, target)
+        else:
+            decoded = decode_video(source, from_timestamp, to_timestamp)
+            if len(decoded) != frames:
+                raise TongsError(
+                    f"video {source} should hold {frames} frames from {from_timestamp:g} s to {to_timestamp:g} s, "
+                    f"it holds {len(decoded)}"
+                )
+            encode_video(target, decoded, fps)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return copied
+
+
+def _copy_packets(source: Path, target: Path, from_timestamp: float, to_timestamp: float, frames: int) -> bool:
+    try:
+        with av.open(str(source)) as container:
+            stream = container.streams.video[0]
+            packets = _packets_between(container, stream, from_timestamp, to_timestamp)
+            if packets is None or len(packets) != frames:
+                return False
+            begin = packets[0].pts or 0
+            with av.open(str(target), "w", format="mp4") as written:
+                output = written.add_stream_from_template(stream, opaque=True)
+                output.time_base = stream.time_base
+                for packet in packets:
+                    packet.pts, packet.dts = (packet.pts or 0) - begin, (packet.dts or 0) - begin
+                    packet.stream = output
+                    written.mux(packet)
+    except FFmpegError:
+        return False
+    times, period = frame_times(target), (to_timestamp - from_timestamp) / frames
+    return len(times) == frames and all(abs(t - n * period) < TIME_TOLERANCE for n, t in enumerate(times))
+
+
+def _packets_between(
+    container: InputContainer, stream: VideoStream, from_timestamp: float, to_timestamp: float
+) -> list[av.Packet] | None:
+    """The compressed frames of a span, in decoding order; None if they cannot stand alone."""
+    if stream.time_base is None:
+        return None
+    low, high = (math.ceil((t - TIME_TOLERANCE) / stream.time_base) for t in (from_timestamp, to_timestamp))
+    if from_timestamp > 0:
+        container.seek(low, stream=stream)
+    chosen: list[av.Packet] = []
+    behind = 0  # key frames behind the span: what follows the second cannot belong to the span any more
+    left = False
+    for packet in container.demux(stream):
+        if packet.pts is None or packet.dts is None:
+            continue
+        if low <= packet.pts < high:
+            if left or packet.is_corrupt:
+                return None
+            chosen.append(packet)
+        elif chosen:
+            left = True
+            behind += packet.is_keyframe
+            if behind == 2:
+                break
+    if not chosen or not chosen[0].is_keyframe or any((packet.pts or 0) < (chosen[0].pts or 0) for packet in chosen):
+        return None
+    return chosen
+
+
+def frame_times(path: Path) -> list[float]:
+    """The times (s) of all frames that the file holds whole, in order, without decoding; a cut tail is left out."""
+    times: list[float] = []
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            for packet in container.demux(stream):
+                if packet.pts is None or packet.is_corrupt or not packet.size:
+                    continue
+                times.append(float(packet.pts * (packet.time_base or 0)))
+    except (FFmpegError, IndexError):
+        pass
+    return sorted(times)
 
 
 def is_complete(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from eval.paired import PairedRates, paired_rates
 from eval.results import write_json
 from eval.results_file import ResultsFile
 from eval.statistics import Rate
-from robot.errors import TongsError
+from robot.errors import TongsError, unknown
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,23 @@ class Comparison:
         }
 
 
-def compare(first: ResultsFile, second: ResultsFile, common: bool = False) -> Comparison:
+def compare(first: ResultsFile, second: ResultsFile, common: bool = False, across: Collection[str] = ()) -> Comparison:
     """Pair the episodes of two evaluations and compare their success.
 
     Args:
         first, second: two evaluations under the same protocol; policy and sampling settings may differ.
         common: take the scenes that both have; otherwise both have to be complete and have the same.
+        across: fields of the protocol that may differ, since it is their effect that is asked for.
 
     Raises:
         TongsError: the protocols differ (the error lists every field), an evaluation was interrupted, or they have
             no scene in common.
     """
-    differing = _differences(first, second, common) or _unlike_scenes(first, second)
+    known = {*_settings(first), *_settings(second)}
+    if strange := sorted(set(across) - known):
+        raise unknown("field of a protocol", strange[0], sorted(known))
+    differences = [entry for entry in _differences(first, second, common) if entry[0] not in across]
+    differing = differences or _unlike_scenes(first, second)
     if differing:
         rows = "".join(f"\n  {name}: {a} in a, {b} in b" for name, a, b in differing)
         raise TongsError(f"cannot compare a, {first.path}, and b, {second.path}: their protocols differ{rows}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
@@ -22,6 +25,7 @@ EXTRAS = {
     "lerobot": "lerobot",
     "robosuite": "robosuite",
     "bullet": "pybullet",
+    "serve": "aiohttp",
     "ray": "ray",
     "gui": "nicegui",
     "ros": "cyclonedds",
@@ -51,7 +55,7 @@ def examine(console: Console | None = None) -> bool:
     table.add_column("found", overflow="fold")
     table.add_column("what to do", no_wrap=True)
     marks = {"good": "[green]✓[/]", "lacking": "[yellow]–[/]", "bad": "[red]✗[/]"}
-    findings = [*_packages(), *_rendering(), *_video(), _graphics_card(), _processor(), _disk(), *_extras()]
+    findings = [*_packages(), *_rendering(), *_video(), _graphics_card(), _processor(), _disk(), _sandbox(), *_extras()]
     for finding in findings:
         table.add_row(marks[finding.state], finding.subject, escape(finding.found), escape(finding.remedy))
     console = console or Console()
@@ -122,6 +126,34 @@ def _disk() -> Finding:
     if free < NEEDED_DISK:
         return Finding("disk", "lacking", f"{free / GIB:.1f} GiB free", "datasets and checkpoints want 2 GiB or more")
     return Finding("disk", "good", f"{free / GIB:.0f} GiB free")
+
+
+def _sandbox() -> Finding:
+    """The walls around programs of `policy=lmp`, by putting them up."""
+    from policies.lmp.sandbox import Sandbox
+    from policies.lmp.sandbox.walls import HOLDS
+
+    subject, remedy = "sandbox", "run programs of a language model on a machine that has them"
+    logger = logging.getLogger("policies.lmp.sandbox")
+    try:
+        with Sandbox({}) as sandbox, _quiet(logger):
+            walls = sandbox.walls
+    except TongsError as error:
+        return Finding(subject, "lacking", str(error), remedy)
+    holding = [name for name, state in walls.items() if state == HOLDS]
+    missing = [f"no {name} ({state})" for name, state in walls.items() if state != HOLDS]
+    found = "; ".join([", ".join(holding), *missing])
+    return Finding(subject, "lacking", found, remedy) if missing else Finding(subject, "good", found)
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _extras() -> list[Finding]:

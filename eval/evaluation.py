@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from eval.goal_pictures import goal_file
 from eval.journal import Journal
 from eval.policies import choose_policy
 from eval.progress import LiveView, success_table
 from eval.protocol import EvaluationConfig
 from eval.report import write_report
 from eval.results import Results, in_order, write_json
-from eval.worker import Worker
+from eval.topic_worker import TopicWorker
+from eval.worker import Film, Worker
 from robot.errors import TongsError
 from sim.executors import LOCAL, Executor, make_executor, require_executor
 from sim.worlds import require_simulator, tasks_of
@@ -24,7 +26,7 @@ from sim.worlds import require_simulator, tasks_of
 if TYPE_CHECKING:
     from sim.episode import EpisodeResult
 
-Films = dict[tuple[str, int], bytes]
+Films = dict[tuple[str, int], Film]
 
 
 def evaluate(config: EvaluationConfig, console: Console | None = None) -> Results:
@@ -100,12 +102,14 @@ def _units(config: EvaluationConfig) -> dict[str, str]:
 
 
 def _executor(config: EvaluationConfig) -> Executor:
-    """Where the workers run; those of another machine get the checkpoint along."""
-    folder = choose_policy(config.policy).folder
-    files = None
-    if config.executor != LOCAL and folder is not None:
-        files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-    return make_executor(config.executor, partial(Worker, config, files), min(config.processes, len(config.jobs)))
+    """Where the workers run; those of another machine get the checkpoint and the goal's picture along."""
+    choice, files, goal = choose_policy(config.policy), None, None
+    if config.executor != LOCAL:
+        if choice.folder is not None:
+            files = {name: path.read_bytes() for name, path in choice.files.items() if path.is_file()}
+        goal = None if (file := goal_file(config.goal)) is None else file.read_bytes()
+    make = partial(TopicWorker if config.topics else Worker, config, files, goal)
+    return make_executor(config.executor, make, min(config.processes, len(config.jobs)))
 
 
 def _roll_out(

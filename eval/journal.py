@@ -8,27 +8,31 @@ import json
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from data.atomic import flush
-from eval.policies import choose_policy
+from eval.goal_pictures import LANGUAGE, goal_file
+from eval.policies import LEROBOT, LMP, REMOTE, PolicyChoice, choose_policy, language_model_files
 from eval.protocol import EvaluationConfig
-from eval.provenance import CHECKPOINT_FILES, file_hash, git_commit, package_versions
+from eval.provenance import LEROBOT_PACKAGES, PACKAGES, file_hash, git_commit, package_versions
 from eval.worker import PolicyDescription
 from robot.errors import TongsError
 
 if TYPE_CHECKING:
+    from robot.remote.client import RemotePolicy
     from sim.episode import EpisodeResult
 
 NAME = "episodes.jsonl"
 FORMAT = 1
 _DECISIVE = (
     *("tasks", "scenes", "split", "variant", "wording", "engine", "protocol"),
-    *("execute", "sampling", "image_size", "quality"),
+    *("execute", "sampling", "lmp", "image_size", "quality"),
 )
 """Fields of an `EvaluationConfig` that decide the result."""
+_NOT_KEPT = ("states", "goal_image")
+"""Fields of an episode that only its film needs."""
 
 
 class Journal:
@@ -88,7 +92,7 @@ class Journal:
         self.description = description
 
     def add(self, episode: EpisodeResult) -> None:
-        kept = {field.name: getattr(episode, field.name) for field in fields(episode) if field.name != "states"}
+        kept = {field.name: getattr(episode, field.name) for field in fields(episode) if field.name not in _NOT_KEPT}
         self._append({"episode": kept, "commit": self._commit})
         self.episodes.append(episode)
         self._commits.append(self._commit)
@@ -177,15 +181,32 @@ class Journal:
 
 def _subject(config: EvaluationConfig) -> dict[str, Any]:
     """Everything that decides the result of an evaluation, as JSON gives it back."""
-    folder = choose_policy(config.policy).folder
-    hashes = {} if folder is None else {f"checkpoint's {name}": file_hash(folder / name) for name in CHECKPOINT_FILES}
+    choice = choose_policy(config.policy)
+    theirs = config.policy.startswith(LEROBOT)
+    model = language_model_files(config.lmp) if config.policy == LMP else {}
+    packages = (*PACKAGES, *LEROBOT_PACKAGES) if theirs else PACKAGES
     subject = {
-        "policy": config.policy if folder is None else "a checkpoint",
-        **hashes,
+        "policy": "a checkpoint" if choice.folder is not None else config.policy,
+        **{f"checkpoint's {name}": digest for name, digest in choice.hashes.items()},
+        **{f"language model's {name}": file_hash(path) for name, path in model.items()},
+        **(_served(choice) if choice.name.startswith(REMOTE) else {}),
+        **({"lerobot": config.lerobot} if theirs else {}),
         **{name: getattr(config, name) for name in _DECISIVE},
-        **{f"version of {name}": version for name, version in package_versions().items()},
+        **config.real_time_words,
+        **({} if config.goal == LANGUAGE else {"goal": config.goal}),
+        **({"corrector": dict(config.corrector)} if config.corrector else {}),
+        **({} if (file := goal_file(config.goal)) is None else {"goal picture": file_hash(file)}),
+        **{f"version of {name}": version for name, version in package_versions(packages).items()},
     }
     return json.loads(json.dumps(subject))
+
+
+def _served(choice: PolicyChoice) -> dict[str, Any]:
+    """What decides the answers of a policy server, asked there; its address does not."""
+    policy = cast("RemotePolicy", choice.load())
+    policy.close()
+    hashes = {f"checkpoint's {name}": digest for name, digest in policy.checkpoint.items()}
+    return {"policy": f"{policy.welcome.policy} on a server", "server's sampling": policy.sampling, **hashes}
 
 
 def _shown(value: object) -> str:

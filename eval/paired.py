@@ -82,6 +82,11 @@ def difference_interval(first: NDArray[np.float64], second: NDArray[np.float64])
     if np.ptp(differences) == 0:
         d, u = float(differences[0]), 1 - (LEVEL / 2) ** (1 / len(differences))
         return d - u * (d + 1), d + u * (1 - d)
+    return bootstrap_interval(first, second)
+
+
+def bootstrap_interval(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of mean(second) - mean(first) for paired values (n,): a percentile bootstrap of pairs."""
     found = stats.bootstrap(
         (first, second),
         lambda a, b, axis: np.mean(b, axis=axis) - np.mean(a, axis=axis),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 PACKAGES = (
     "tongs",
@@ -28,9 +26,9 @@ PACKAGES = (
     "pyarrow",
     "av",
 )
-CHECKPOINT_FILES = ("config.json", "model.safetensors", "statistics.json")
-"""The files of a checkpoint that decide what its policy does."""
-OPTIONAL = ("pybullet", "robosuite")
+LEROBOT_PACKAGES = ("lerobot", "diffusers")
+"""Packages that can change a result of LeRobot's policies."""
+OPTIONAL = ("pybullet", "robosuite", *LEROBOT_PACKAGES)
 """Packages that change a result only where their part of the program is used."""
 
 
@@ -63,13 +61,6 @@ def git_commit(folder: Path) -> str | None:
 def _git(folder: Path, *arguments: str) -> str:
     run = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     return run.stdout.strip()
-
-
-def checkpoint_record(folder: Path) -> dict[str, Any]:
-    """The path of a checkpoint, the SHA-256 of its weights, and the robots whose data it was trained on."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    weights = file_hash(folder / "model.safetensors")
-    return {"path": str(folder), "sha256": weights, "trained_on": config.get("trained_on", [])}
 
 
 def file_hash(path: Path) -> str | None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
@@ -17,13 +17,16 @@ from eval.progress import DISPLAY, quantity
 from eval.results import write_text
 from sim.outcome import FAILURES
 
+if TYPE_CHECKING:
+    from eval.worker import Film
 
-def write_report(results: Mapping[str, Any], films: Mapping[tuple[str, int], bytes], path: Path) -> None:
+
+def write_report(results: Mapping[str, Any], films: Mapping[tuple[str, int], Film], path: Path) -> None:
     """Write the report of a `results.json`.
 
     Args:
         results: the fields of `results.json`.
-        films: mp4 files by (task, scene); episodes without one are in the numbers only.
+        films: by (task, scene), shown beside the pictures of their goals; episodes without one are in the numbers only.
         path: the HTML file.
     """
     sections = [_section(task, results, films) for task in results["tasks"]]
@@ -44,7 +47,7 @@ def render_page(template: str, **fields: Any) -> str:
     return environment.from_string(text).render(**fields)
 
 
-def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, int], bytes]) -> dict[str, Any]:
+def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, int], Film]) -> dict[str, Any]:
     """What the template shows of one task, in display units."""
     statistics = results["tasks"][task]
     factor, unit = DISPLAY[statistics["unit"]]
@@ -61,10 +64,16 @@ def _section(task: str, results: Mapping[str, Any], films: Mapping[tuple[str, in
         "plot": "" if statistics["subgoals"] else Markup(goal_plot(episodes, statistics["tolerance"], factor, unit)),
         "failed": [episode for episode in shown if not episode["success"]],
         "films": [
-            episode | {"source": "data:video/mp4;base64," + base64.b64encode(films[task, episode["scene"]]).decode()}
-            for episode in shown
-            if (task, episode["scene"]) in films
+            episode | _sources(films[task, episode["scene"]]) for episode in shown if (task, episode["scene"]) in films
         ],
+    }
+
+
+def _sources(film: Film) -> dict[str, str | None]:
+    """A film and the picture of its goal as addresses that hold what they point to."""
+    return {
+        "source": "data:video/mp4;base64," + base64.b64encode(film.video).decode(),
+        "goal_picture": "data:image/png;base64," + base64.b64encode(film.goal).decode() if film.goal else None,
     }
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.policies import choose_policy
+from eval.goal_pictures import LANGUAGE
+from eval.policies import PolicyChoice, choose_policy
 from eval.protocol import EvaluationConfig
-from eval.provenance import OPTIONAL, PACKAGES, checkpoint_record, machine, package_versions
+from eval.provenance import OPTIONAL, PACKAGES, file_hash, machine, package_versions
 from eval.statistics import Rate, TaskStatistics, Timing, rate, task_statistics, timing
 from sim.executors import LOCAL
 from sim.worlds import TaskFacts, tasks_of
@@ -68,8 +69,10 @@ class Results:
             "command": self.config.command,
             "policy": {
                 "name": self.config.policy,
-                "checkpoint": None if choice.folder is None else checkpoint_record(choice.folder),
+                "checkpoint": _checkpoint(choice, self.policy),
                 "sampling": self.policy.sampling,
+                **({"lerobot": dict(self.config.lerobot)} if self.config.lerobot else {}),
+                **({"lmp": dict(self.config.lmp)} if self.config.lmp else {}),
                 "spec": self.policy.spec,
             },
             "protocol": self._protocol(),
@@ -102,7 +105,19 @@ class Results:
             "control_rate_hz": self.policy.spec["action_space"]["rate"],
             "image_size": config.image_size,
             "quality": config.quality,
+            **config.real_time_words,
+            **({} if config.goal == LANGUAGE else {"goal": config.goal}),
+            **({"corrector": dict(config.corrector)} if config.corrector else {}),
         }
+
+
+def _checkpoint(choice: PolicyChoice, policy: PolicyDescription) -> dict[str, Any] | None:
+    """The path of a checkpoint, the SHA-256 of its weights, and the robots whose data it was trained on."""
+    if choice.folder is None:
+        served = {"path": choice.name, "sha256": policy.served.get("model.safetensors"), "trained_on": []}
+        return served if choice.learned else None
+    weights = file_hash(choice.folder / "model.safetensors")
+    return {"path": str(choice.folder), "sha256": weights, "trained_on": choice.trained_on}
 
 
 def _goal(task: TaskFacts) -> dict[str, Any]:
@@ -120,7 +135,10 @@ def _episode(episode: EpisodeResult) -> dict[str, Any]:
         "success": bool(episode.success),
         "failure": episode.failure,
         "length": int(episode.length),
-    } | ({"subgoals": list(episode.subgoals)} if episode.subgoals else {})
+        **({"subgoals": list(episode.subgoals)} if episode.subgoals else {}),
+        **({"events": dict(episode.events)} if episode.events else {}),
+        **({"corrections": episode.corrections} if episode.corrections else {}),
+    }
 
 
 def write_json(fields: Mapping[str, Any], path: Path) -> None:

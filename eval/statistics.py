@@ -68,7 +68,7 @@ class Timing:
     latency_p99_ms: float
 
 
-def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+def wilson_interval(successes: float, episodes: int) -> tuple[float, float]:
     """The 95 % interval of a binomial proportion (Wilson, 1927), (low, high) in 0..1."""
     low, high = np.asarray(proportion_confint(successes, episodes, alpha=0.05, method="wilson"), dtype=np.float64)
     return float(low), float(high)

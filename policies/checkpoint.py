@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from policies.adapters import find_base, with_adapter
 from policies.normalisation import Statistics
 from robot.errors import TongsError
 from robot.interface import PolicySpec
@@ -33,6 +34,8 @@ class Checkpoint:
         weights: the trained parameters by name.
         trained_on: the robots whose data it learned from, by the `robot_type` of the datasets such as "panda_mujoco";
             empty where that was not recorded.
+        adapter: if `weights` are only those of an adapter: its base, r and alpha, see `policies.adapters.describe`.
+        precision: in which the network computes, see `policies.base.PolicyModule.precision`.
     """
 
     policy: str
@@ -41,6 +44,8 @@ class Checkpoint:
     statistics: Statistics
     weights: Mapping[str, Tensor]
     trained_on: tuple[str, ...] = ()
+    adapter: Mapping[str, Any] | None = None
+    precision: str = "fp32"
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, card: str) -> None:
@@ -60,6 +65,10 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, card: str) -> None:
         "config": checkpoint.config,
         "spec": checkpoint.spec.to_json(),
     }
+    if checkpoint.adapter is not None:
+        header["adapter"] = dict(checkpoint.adapter)
+    if checkpoint.precision != "fp32":
+        header["precision"] = checkpoint.precision
     temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +125,10 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Everything in a checkpoint folder, weights on the CPU. Raises TongsError for what is missing or damaged."""
+    """Everything in a checkpoint folder, weights on the CPU; those of an adapter merged into its base.
+
+    Raises TongsError for what is missing or damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -131,8 +143,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         spec = PolicySpec.from_json(header["spec"])
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise TongsError(f"the spec in {folder / CONFIG} is damaged: {error!r}") from error
+    if adapter := header.get("adapter"):
+        base = read_checkpoint(find_base(adapter, folder))
+        weights = with_adapter(base.weights, weights, adapter["alpha"] / adapter["rank"], str(folder))
     trained_on = tuple(header.get("trained_on", ()))  # the first checkpoints do not say
-    return Checkpoint(header["policy"], header["config"], spec, _read_json(folder, STATISTICS), weights, trained_on)
+    statistics, precision = _read_json(folder, STATISTICS), header.get("precision", "fp32")
+    return Checkpoint(header["policy"], header["config"], spec, statistics, weights, trained_on, precision=precision)
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

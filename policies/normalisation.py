@@ -87,6 +87,9 @@ class Standardise(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return (values - self.mean) / self.std
 
+    def inverse(self, values: Tensor) -> Tensor:
+        return values * self.std + self.mean
+
 
 class ActionScaling(nn.Module):
     """Physical actions to about [-1, 1] and back, and the bounds of the data.
@@ -120,7 +123,10 @@ class ActionScaling(nn.Module):
     def scale(self, actions: Tensor) -> Tensor:
         return (actions - self.centre) / self.half_range
 
+    def physical(self, scaled: Tensor) -> Tensor:
+        """Physical actions, wherever they lie."""
+        return scaled * self.half_range + self.centre
+
     def unscale(self, scaled: Tensor) -> Tensor:
         """Physical actions, limited to the smallest and largest value seen in the data."""
-        physical = scaled * self.half_range + self.centre
-        return torch.minimum(torch.maximum(physical, self.lowest), self.highest)
+        return torch.minimum(torch.maximum(self.physical(scaled), self.lowest), self.highest)

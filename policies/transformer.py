@@ -56,3 +56,10 @@ def padding_mask(present: Tensor) -> Tensor:
     """bool (B, L), True on real tokens, to (B, 1, 1, L): 0 on real tokens, -inf on padding."""
     mask = torch.zeros(present.shape, device=present.device).masked_fill(~present, float("-inf"))
     return mask[:, None, None, :]
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights N(0, 0.02), biases zero, as in minGPT; the positional table starts at zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from math import cos, pi, sin, sqrt
 
 from robot.description import IDENTITY, Body, Colour, Geom, Inertia, Joint, Quaternion, Vector
+from robot.interface import KEYPOSE
+from robot.limits import Box, JointLimit, Limits, Rates
 
 JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 FINGERS = ("finger_left", "finger_right")
@@ -19,14 +21,30 @@ WRIST_MOUNT = "wrist_mount"
 JOINT_LOW = (-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973)
 JOINT_HIGH = (2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973)
 JOINT_VELOCITY = (2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61)
+JOINT_ACCELERATION = (15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0)
+JOINT_JERK = (7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0)
 JOINT_TORQUE = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 _R = sqrt(0.5)
 FINGER_TRAVEL = 0.04
 """Travel of one finger in m; the gripper opens 0.08 m wide."""
 FINGER_FORCE = 40.0
-"""Force of one finger in N; the real hand holds with up to 70 N continuously."""
+"""Force of one finger in N."""
+GRIPPER_FORCE = 70.0
+"""Force in N that the real hand holds with continuously."""
 HOME = (0.0, 0.12, 0.0, -2.05, 0.0, 2.17, pi / 4)
 """Joint angles with the hand pointing straight down about 0.45 m in front of the base."""
+
+LIMITS = Limits(
+    joints={
+        name: JointLimit(JOINT_LOW[i], JOINT_HIGH[i], Rates(JOINT_VELOCITY[i], JOINT_ACCELERATION[i], JOINT_JERK[i]))
+        for i, name in enumerate(JOINTS)
+    },
+    translation=Rates(1.7, 13.0, 6500.0),
+    rotation=Rates(2.5, 25.0, 12500.0),
+    workspace=Box(KEYPOSE.low[:3], KEYPOSE.high[:3]),  # type: ignore[arg-type]
+    gripper_force=GRIPPER_FORCE,
+)
+"""The arm's own limits (Franka Control Interface documentation) within the workspace of our table."""
 
 _WHITE: Colour = (0.93, 0.94, 0.95, 1.0)
 _GREY: Colour = (0.36, 0.39, 0.43, 1.0)

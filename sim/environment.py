@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from robot.interface import EE_DELTA, Observation
 from sim.engines import DEFAULT
-from sim.world import CAMERA_SIZE, STATE_NAMES, World
+from sim.world import CAMERA_SIZE, World
 
 _LETTERS = "".join(chr(code) for code in range(32, 127)) + "°"
 
@@ -29,6 +29,7 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
         split: which scenes.
         cameras: {name: (H, W)}; none for state only.
         engine: physics engine, "mujoco" or "bullet".
+        tell_goal: append `sim.world.GOAL_NAMES` to the state, for policies that cannot read.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": round(EE_DELTA.rate)}
@@ -40,15 +41,16 @@ class ManipulationEnvironment(gymnasium.Env[dict[str, Any], NDArray[np.float32]]
         cameras: dict[str, tuple[int, int]] | None = None,
         render_mode: str | None = None,
         engine: str = DEFAULT,
+        tell_goal: bool = False,
     ) -> None:
-        self.world = World(task, cameras, engine=engine)
+        self.world = World(task, cameras, engine=engine, tell_goal=tell_goal)
         self.render_mode = render_mode
         self._split = split
         pictures = {name: spaces.Box(0, 255, (*size, 3), np.uint8) for name, size in self.world.spec.cameras.items()}
         self.observation_space = spaces.Dict(
             {
                 **pictures,
-                "state": spaces.Box(-10.0, 10.0, (len(STATE_NAMES),), np.float32),
+                "state": spaces.Box(-10.0, 10.0, (len(self.world.spec.state_names),), np.float32),
                 "instruction": spaces.Text(200, min_length=0, charset=_LETTERS),
             }
         )

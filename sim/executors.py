@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from robot.errors import TongsError, unknown
@@ -79,22 +80,50 @@ def make_executor(name: str, make: Callable[[], Any], processes: int) -> Executo
 
 
 class LocalExecutor:
-    """Processes of this machine, one thread each; they end with the process that started them, however that ends."""
+    """Processes of this machine, one thread each; they end with the process that started them, however that ends.
+
+    Results come back as files, and only their names through the pool's pipe: what a pipe does not take at once is cut
+    in two where a process is killed while it writes, and the pool would wait for the rest for ever.
+    """
 
     def __init__(self, make: Callable[[], Any], processes: int) -> None:
         self.slots = processes
         context = multiprocessing.get_context("spawn")
+        self._results = TemporaryDirectory(prefix="tongs-")
         self._pool = ProcessPoolExecutor(processes, context, initializer=_initialise, initargs=(make,))
 
     def submit(self, method: str, jobs: Sequence[tuple[Any, ...]]) -> list[Future[Any]]:
         with _child_settings():
-            return [self._pool.submit(_perform, method, job) for job in jobs]
+            return [_read(self._pool.submit(_perform, method, job, self._results.name)) for job in jobs]
 
     def __enter__(self) -> LocalExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._results.cleanup()
+
+
+def _read(written: Future[str]) -> Future[Any]:
+    """The result in a file, in place of the file's name."""
+    future: Future[Any] = Future()
+
+    def ended(source: Future[str]) -> None:
+        if source.cancelled():
+            future.cancel()
+            future.set_running_or_notify_cancel()
+        elif (error := source.exception()) is not None:
+            future.set_exception(error)
+        else:
+            file = Path(source.result())
+            try:
+                future.set_result(pickle.loads(file.read_bytes()))
+            except OSError as error:
+                future.set_exception(error)
+            file.unlink(missing_ok=True)
+
+    written.add_done_callback(ended)
+    return future
 
 
 _make: Callable[[], Any] | None = None
@@ -116,12 +145,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _perform(method: str, job: tuple[Any, ...]) -> Any:
+def _perform(method: str, job: tuple[Any, ...], results: str) -> str:
+    """The name of the file in the folder `results` that holds the result."""
     global _worker
     if _worker is None:
         assert _make is not None
         _worker = _make()
-    return getattr(_worker, method)(*job)
+    result = pickle.dumps(getattr(_worker, method)(*job))
+    with NamedTemporaryFile(dir=results, delete=False) as file:
+        file.write(result)
+    return file.name
 
 
 @contextmanager

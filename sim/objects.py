@@ -90,6 +90,11 @@ def palette(objects: Pool) -> dict[str, Colour]:
     return COLOURS if objects == "seen" else NOVEL_COLOURS
 
 
+def colour_word(paint: Colour) -> str:
+    """The word for a paint of ours, "" for any other colour."""
+    return next((word for word, colour in _PAINT.items() if colour == paint), "")
+
+
 def yaw_quaternion(yaw: float) -> Quaternion:
     return (cos(yaw / 2), 0.0, 0.0, sin(yaw / 2))
 
@@ -169,10 +174,12 @@ def cup(name: str, colour: str, position: Vector, yaw: float) -> Body:
     return Body(name, position, yaw_quaternion(yaw), joint, geoms)
 
 
-def bowl(name: str, colour: str, position: Vector, yaw: float) -> Body:
+def bowl(
+    name: str, colour: str, position: Vector, yaw: float, inside: float = BOWL_INSIDE, height: float = BOWL_HEIGHT
+) -> Body:
     """A free square bowl, wider and heavier than a cup; its origin is the middle of its bottom, on the outside."""
     joint = Joint(name, "free")
-    geoms = _box_walls(BOWL_INSIDE, BOWL_INSIDE, BOWL_HEIGHT, CUP_WALL, _PAINT[colour], 0.30)
+    geoms = _box_walls(inside, inside, height, CUP_WALL, _PAINT[colour], 0.30)
     return Body(name, position, yaw_quaternion(yaw), joint, geoms)
 
 

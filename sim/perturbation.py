@@ -26,6 +26,8 @@ def disturb(world: World, expert: ScriptedExpert, rng: np.random.Generator) -> b
     turn = rng.normal(size=3) * (0.02, 0.02, 0.06)
     for _ in range(int(rng.integers(2, 6))):
         world.execute(np.array([*push, *turn, gripper], np.float32))
+        if world.success:
+            return False
     world.restart_clock()
     expert.replan()
     return True

@@ -27,7 +27,7 @@ _LOOKS: Mapping[Wording, tuple[str, ...]] = {
     "seen": ("{colour} {kind}", "{colour} {kind}", "{colour} one"),
     "unseen": ("{colour}-coloured {kind}", "{kind} that is {colour}", "{colour} thing"),
 }
-_RELATIONS: Mapping[str, Mapping[Wording, tuple[str, ...]]] = {
+RELATIONS: Mapping[str, Mapping[Wording, tuple[str, ...]]] = {
     "left": {
         "seen": ("left {noun}", "{noun} on the left", "one on the left"),
         "unseen": ("leftmost {noun}", "{noun} to your left", "left-hand {noun}"),
@@ -99,7 +99,7 @@ class Thing:
         def groups(wording: Wording) -> tuple[tuple[str, ...], ...]:
             noun = self.kind if alike else {"seen": "object", "unseen": "thing"}[wording]
             look = _look(self.colour, self.kind, wording) if self.colour != other.colour else ()
-            told = (tuple(phrase.format(noun=noun) for phrase in _RELATIONS[r][wording]) for r in relations)
+            told = (tuple(phrase.format(noun=noun) for phrase in RELATIONS[r][wording]) for r in relations)
             return tuple(group for group in (look, *told) if group)
 
         return {"seen": groups("seen"), "unseen": groups("unseen")}
@@ -118,7 +118,7 @@ def side_names(side: str, nouns: Sequence[str]) -> Names:
     """The names of the left or right one of two parts that share the given nouns."""
 
     def groups(wording: Wording) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(phrase.format(noun=noun) for phrase in _RELATIONS[side][wording]) for noun in nouns)
+        return tuple(tuple(phrase.format(noun=noun) for phrase in RELATIONS[side][wording]) for noun in nouns)
 
     return {"seen": groups("seen"), "unseen": groups("unseen")}
 

@@ -14,6 +14,16 @@ IDS = {
     "pour_water": "tongs/PourWater-v0",
     "transfer_water": "tongs/TransferWater-v0",
     "compose": "tongs/Compose-v0",
+    "tabletop_spatial": "tongs/TabletopSpatial-v0",
+    "tabletop_counting": "tongs/TabletopCounting-v0",
+    "tabletop_conditional": "tongs/TabletopConditional-v0",
+    "tabletop_shapes": "tongs/TabletopShapes-v0",
+    "tabletop_references": "tongs/TabletopReferences-v0",
+    "tabletop_long": "tongs/TabletopLong-v0",
+    "planning_plain": "tongs/PlanningPlain-v0",
+    "planning_ambiguous": "tongs/PlanningAmbiguous-v0",
+    "planning_infeasible": "tongs/PlanningInfeasible-v0",
+    "planning_unsafe": "tongs/PlanningUnsafe-v0",
 }
 """{task: gymnasium id}"""
 

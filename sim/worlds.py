@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.errors import unknown
+from robot.errors import TongsError, unknown
 from robot.interface import Observation, RobotSpec
 from robot.skills import Skill, Skills
 from sim.engines import ENGINES, require_engine
@@ -18,7 +18,7 @@ from sim.outcome import Failure
 from sim.robosuite import tasks as robosuite_tasks
 from sim.robosuite.package import require_robosuite
 from sim.scenes import VARIANTS
-from sim.splits import find_split
+from sim.splits import SPLITS, find_split
 from sim.tasks import SINGLE, TASKS
 
 ROBOSUITE = "robosuite"
@@ -100,6 +100,11 @@ def all_tasks(engine: str) -> tuple[str, ...]:
     return tuple(tasks_of(engine)) if engine == ROBOSUITE else SINGLE
 
 
+def splits_of(engine: str) -> tuple[str, ...]:
+    """The splits that an engine has scenes of."""
+    return robosuite_tasks.SPLITS if engine == ROBOSUITE else tuple(SPLITS)
+
+
 def require_scenes(engine: str, split: str, variant: str) -> None:
     """Raise a TongsError unless the engine has scenes of that split, and instructions of that variant."""
     if engine == ROBOSUITE:
@@ -119,17 +124,21 @@ def require_simulator(engine: str) -> None:
         require_engine(engine)
 
 
-def make_world(task: str, cameras: Mapping[str, tuple[int, int]] | None, quality: str, engine: str) -> SimulatedWorld:
-    """A world without a scene yet; `cameras` as {name: (height, width)}, None for all.
+def make_world(
+    task: str, cameras: Mapping[str, tuple[int, int]] | None, quality: str, engine: str, tell_goal: bool = False
+) -> SimulatedWorld:
+    """A world without a scene yet; `cameras` as {name: (height, width)}, None for all; `tell_goal` as in `World`.
 
     Raises:
-        TongsError: an unknown name, or an engine that is not installed.
+        TongsError: an unknown name, an engine that is not installed, or a goal that cannot be told.
     """
     require_simulator(engine)
     if engine == ROBOSUITE:
+        if tell_goal:
+            raise TongsError(f"engine={ROBOSUITE} does not tell the goal in numbers; mujoco and bullet do")
         from sim.robosuite.world import RobosuiteWorld
 
         return RobosuiteWorld(task, cameras, quality)
     from sim.world import World
 
-    return World(task, cameras, quality, engine)
+    return World(task, cameras, quality, engine, tell_goal)

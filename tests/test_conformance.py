@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import sleep
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from robot import panda
+from robot.control.tool_robot import ToolRobot
 from robot.errors import ContractError
 from robot.interface import EE_DELTA, ActionChunk, Observation, PolicySpec, RobotSpec
-from tests.conformance import check_batches, check_policy, check_robot
+from robot.kinematics import ArmKinematics
+from tests.conformance import check_batches, check_policy, check_robot, check_streamed_robot
+from tests.robot.control.arms import JointArm, ToolArm
 
 CAMERAS = {"front": (8, 8)}
 
@@ -179,3 +184,34 @@ def test_the_simulated_world_keeps_the_contract() -> None:
     world.reset("test", 0)
     check_robot(world)
     world.close()
+
+
+def test_streamed_robots_keep_the_contract() -> None:
+    still = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+    check_streamed_robot(ToolArm(), still)
+    check_streamed_robot(ToolRobot(JointArm(), ArmKinematics(), panda.LIMITS), still)
+
+
+class Frozen(ToolArm):
+    def observe(self) -> Observation:
+        self.silent = True
+        return super().observe()
+
+
+class Slow(ToolArm):
+    def command(self, command: NDArray[np.float32]) -> None:
+        super().command(command)
+        sleep(0.06)
+
+
+class Gullible(ToolArm):
+    def command(self, command: NDArray[np.float32]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("robot", "fault"), [(Frozen, "stands still"), (Slow, "must return at once"), (Gullible, "must raise")]
+)
+def test_a_broken_streamed_robot_is_told_its_fault(robot: type[ToolArm], fault: str) -> None:
+    with pytest.raises(AssertionError, match=fault):
+        check_streamed_robot(robot(), np.array([0, 0, 0, 0, 0, 0, 1], np.float32))

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "train": {"train", "policies", "sim", "data", "robot"},
     "eval": {"eval", "policies", "sim", "data", "robot"},
     "configs": {"configs", "robot"},
+    "lerobot_policy_tongs": {"lerobot_policy_tongs", "tongs", "policies", "sim", "robot"},
 }
 ROOMS = {*MAY_IMPORT, "tongs", "checkpoints"}
 
@@ -53,7 +54,22 @@ def test_the_rule_finds_what_it_forbids() -> None:
     assert forbidden("train", "import eval.evaluation") == ["eval.evaluation"]
 
 
-@pytest.mark.parametrize("module", ["robot.interface", "robot.chunk_queue", "robot.errors", "robot.skills"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "robot.interface",
+        "robot.chunk_queue",
+        "robot.errors",
+        "robot.exported",
+        "robot.skills",
+        "robot.resample",
+        "robot.control.loop",
+        "robot.remote.client",
+        "robot.remote.server",
+        "robot.ros.runner",
+        "robot.ros.recorder",
+    ],
+)
 def test_the_robot_room_runs_without_torch(module: str) -> None:
     loaded = f"[name for name in {[*sorted(ROOMS - {'robot'}), 'torch']} if name in sys.modules]"
     code = f"import sys, {module}; print({loaded})"

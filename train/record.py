@@ -1,13 +1,21 @@
-"""The record of a run: CSV files always, TensorBoard events on request, and a picture of the curves."""
+"""The record of a run: CSV files always, other loggers on request, and a picture of the curves."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from robot.errors import TongsError
+from train.loggers import Loggers
+
+TABLES = ("train", "heldout", "evaluation")
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a CSV file of a run."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 class Table:
@@ -22,9 +30,7 @@ class Table:
         self._path = path
         self.rows: list[dict[str, float]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-            self.rows = [row for row in rows if row["step"] <= last_step]
+            self.rows = [row for row in read_rows(path) if row["step"] <= last_step]
             path.unlink()
         for row in self.rows:
             self._write(row, first=row is self.rows[0])
@@ -44,22 +50,22 @@ class Table:
 
 
 class Record:
-    """Everything a run writes down about itself: train.csv, heldout.csv, evaluation.csv, curves.png."""
+    """Everything a run writes down about itself: train.csv, heldout.csv, evaluation.csv, curves.png, other loggers.
 
-    def __init__(self, folder: Path, last_step: int, tensorboard: bool) -> None:
+    Args:
+        folder: the run folder.
+        last_step: the step that the run continues from; 0 begins anew.
+        loggers: where the same numbers go besides.
+    """
+
+    def __init__(self, folder: Path, last_step: int, loggers: Loggers) -> None:
         self._folder = folder
-        self.tables = {name: Table(folder / f"{name}.csv", last_step) for name in ("train", "heldout", "evaluation")}
-        self._writer: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=last_step + 1)
+        self._loggers = loggers
+        self.tables = {name: Table(folder / f"{name}.csv", last_step) for name in TABLES}
 
     def add(self, table: str, step: int, values: Mapping[str, float]) -> None:
         self.tables[table].append({"step": step, **values})
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{table}/{name}", value, step)
+        self._loggers.add(step, {f"{table}/{name}": value for name, value in values.items()})
 
     def draw(self) -> None:
         """Write curves.png: training and held-out loss, and the success rate where there is one."""
@@ -73,7 +79,8 @@ class Record:
             if rows:
                 axes[0].plot([row["step"] for row in rows], [row["loss"] for row in rows], label=label)
         axes[0].set(ylabel="loss", yscale="log")
-        axes[0].legend()
+        if axes[0].lines:
+            axes[0].legend()
         if evaluations:
             steps, success = [row["step"] for row in evaluations], [row["success"] for row in evaluations]
             axes[1].plot(steps, success, marker="o")
@@ -84,5 +91,18 @@ class Record:
         figure.savefig(self._folder / "curves.png", dpi=120)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._loggers.close()
+
+
+def outcome(folder: Path) -> dict[str, float]:
+    """What a run has come to: its newest loss and heldout_loss, its highest success, as far as it has them."""
+    files = {name: folder / f"{name}.csv" for name in TABLES}
+    rows = {name: read_rows(path) if path.exists() else [] for name, path in files.items()}
+    found = {}
+    if rows["train"]:
+        found["loss"] = rows["train"][-1]["loss"]
+    if rows["heldout"]:
+        found["heldout_loss"] = rows["heldout"][-1]["loss"]
+    if rows["evaluation"]:
+        found["success"] = max(row["success"] for row in rows["evaluation"])
+    return found

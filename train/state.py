@@ -54,11 +54,18 @@ def random_state(generator: torch.Generator) -> dict[str, Any]:
     return state
 
 
-def restore_random_state(state: dict[str, Any], generator: torch.Generator) -> None:
-    torch.set_rng_state(state["torch"])
+def restore_random_state(states: list[dict[str, Any]], index: int, count: int, generator: torch.Generator) -> None:
+    """Go on with the random numbers of process `index`, of `count`; `states` are those of all processes of the run.
+
+    Their generators are equal. Torch's own (dropout) differ, and stay as they are if there were more or fewer of us.
+    """
+    state = states[index if len(states) == count else 0]
     if (generator.device.type == "cuda") != ("cuda" in state):
         place = "cuda" if "cuda" in state else "cpu"
         raise TongsError(f"the run was on {place}; resume it there, not on {generator.device.type}")
     generator.set_state(state["generator"])
+    if len(states) != count:
+        return
+    torch.set_rng_state(state["torch"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], generator.device)

@@ -1,31 +1,15 @@
-"""Classifier-free guidance: how strongly the goal steers, chosen after training."""
+"""Steering a denoiser at run time: classifier-free guidance by the goal, and guidance by an external value."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from policies.base import Batch
 from policies.beso.samplers import Denoiser
-
-
-def mask_goals(
-    goals: Tensor, probability: float, per_element: bool = False, generator: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """Replace goals by zeros now and then, so that the network also learns to act without one.
-
-    Args:
-        goals: (B, G, d).
-        probability: of masking.
-        per_element: draw for every number of every goal token, as BESO's released code does, instead of per sample.
-
-    Returns:
-        The goals (B, G, d) and, per sample, whether any of its goal is left: bool (B,).
-    """
-    shape = goals.shape if per_element else (len(goals), 1, 1)
-    kept = torch.rand(shape, generator=generator, device=goals.device) >= probability
-    return goals * kept, kept.flatten(1).any(dim=1)
 
 
 def guided(conditional: Denoiser, unconditional: Callable[[], Denoiser], strength: float) -> Denoiser:
@@ -45,3 +29,44 @@ def guided(conditional: Denoiser, unconditional: Callable[[], Denoiser], strengt
         return free + strength * (conditional(noisy, sigma) - free)
 
     return denoise
+
+
+Value = Callable[[Tensor, float, Batch], Tensor]
+"""V: (noisy actions (B, N, A) in physical units, noise level, the batch that `predict` got) -> values (B,), larger is
+better. Differentiable in the actions; at noise level sigma ideally ln E[exp(V(a)) | a + sigma n]."""
+
+
+@dataclass(frozen=True)
+class ValueGuidance:
+    """An external value that steers sampling without retraining (classifier guidance).
+
+    Attributes:
+        value: see `Value`.
+        weight: how much; samples then come from p(a) exp(weight V(a)).
+    """
+
+    value: Value
+    weight: float = 1.0
+
+
+def value_guided(
+    denoise: Denoiser, guidance: ValueGuidance, batch: Batch, unscale: Callable[[Tensor], Tensor]
+) -> Denoiser:
+    """D + weight sigma^2 dV/da: the score gains the gradient of the value, and D = a + sigma^2 score.
+
+    Args:
+        denoise: of scaled actions.
+        guidance: the value and its weight.
+        batch: handed to the value.
+        unscale: from scaled to physical actions, differentiable.
+    """
+
+    def guided_by_value(noisy: Tensor, sigma: float) -> Tensor:
+        denoised = denoise(noisy, sigma)
+        with torch.inference_mode(False), torch.enable_grad():
+            actions = noisy.clone().detach().requires_grad_()
+            value = guidance.value(unscale(actions), sigma, batch).sum()
+            (gradient,) = torch.autograd.grad(value, actions)
+        return denoised + guidance.weight * sigma**2 * gradient
+
+    return guided_by_value

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from policies.base import Batch, PolicyModule
+from policies.base import Batch
 from policies.beso.config import BesoConfig, Sampling
-from policies.beso.guidance import guided, mask_goals
+from policies.beso.continuation import continued, overlap_weights
+from policies.beso.guidance import ValueGuidance, guided, value_guided
 from policies.beso.noise import LogLogistic, LogNormal, NoiseDensity
-from policies.beso.observation_encoder import ObservationEncoder
 from policies.beso.preconditioning import Preconditioning
 from policies.beso.samplers import Denoiser, sampler
 from policies.beso.schedules import noise_schedule
 from policies.beso.score_transformer import ScoreTransformer
-from policies.encoders.text import TextEncoder
-from policies.encoders.text_reader import TextReader
-from policies.normalisation import ActionScaling, Standardise, Statistics
+from policies.exporting.parts import Parts
+from policies.goal_conditioned.model import GoalConditioned, weighted_mean
+from policies.normalisation import Statistics
+from policies.randomness import Randomness, draw
+from policies.sampling import Sampled
 from robot.errors import TongsError
-from robot.interface import PolicySpec
-
-STATE, ACTION, ENVIRONMENT = "observation.state", "action", "observation.environment_state"
+from robot.interface import ActionChunk, Continuation, Observation, PolicySpec
 
 
-class Beso(PolicyModule):
+class Beso(Sampled[Sampling], GoalConditioned):
     """Goal-conditioned imitation learning with score-based diffusion (Reuss et al. 2023, arXiv 2304.02532).
 
-    The paper's goal states become goal tokens read from the instruction, its states fused observations of cameras and
-    proprioception; both have the same width, so that its shared embedding holds.
+    With observation="state" and goal="state" it is the paper's network: states and goal states through one embedding.
+    With language, goal tokens are read from the instruction, and states are fused observations of the same width.
 
-    Args:
-        config: see `BesoConfig`.
-        spec: cameras, state names, action space and horizon.
-        statistics: of "observation.state" and "action", and of "observation.environment_state" if the config names
-            it, one number per entry in the spec's (the config's) order.
-
-    Raises:
-        TongsError: statistics are missing, or the window and the horizon do not go together.
+    Attributes:
+        value_guidance: an external value that steers sampling, or None; it is not saved with the policy.
     """
 
     family: ClassVar[str] = "beso"
@@ -48,100 +41,39 @@ class Beso(PolicyModule):
     config: BesoConfig
 
     def __init__(self, config: BesoConfig, spec: PolicySpec, statistics: Statistics) -> None:
-        super().__init__(config, spec, statistics, config.window)
-        if config.window > 1 and spec.horizon > 1:
-            raise TongsError(
-                f"a window of {config.window} observations needs every executed action, so it needs a horizon of 1; "
-                f"got {spec.horizon} (or take a window of 1)"
-            )
-        actions, width = spec.action_space.dimension, config.observation_width
-        self.state_scaling = Standardise(statistics, STATE, len(spec.state_names))
-        self.action_scaling = ActionScaling(statistics, ACTION, actions, config.action_span)
+        super().__init__(config, spec, statistics)
+        self.score_transformer = ScoreTransformer.of(config, spec, self.token_width, config.causal_chunk)
         self.preconditioning = Preconditioning(config.sigma_data)
         self.noise_density = _noise_density(config)
-        self.text_encoder = TextEncoder(config.text_encoder, config.max_tokens)
-        self.text_reader = TextReader(
-            self.text_encoder.dimension,
-            width,
-            config.goal_tokens,
-            config.max_tokens,
-            config.reader_width,
-            config.reader_layers,
-            config.reader_heads,
-        )
-        self.observation_encoder = ObservationEncoder(config, spec)
-        self.score_transformer = ScoreTransformer(
-            width,
-            actions,
-            config.goal_tokens,
-            config.window,
-            spec.horizon,
-            config.width,
-            config.layers,
-            config.heads,
-            config.attention_dropout,
-            config.residual_dropout,
-            config.causal_chunk,
-        )
-        self.environment_size = len(config.environment_names)
-        if self.environment_size:
-            self.environment_scaling = Standardise(statistics, ENVIRONMENT, self.environment_size)
-            self.state_head = _head(width, self.environment_size)
-            self.goal_head = _head(width, 1)
-
-    @classmethod
-    def untrained(cls, config: BesoConfig) -> BesoConfig:
-        return replace(config, vision_pretrained=False)
+        self.value_guidance: ValueGuidance | None = None
 
     @property
-    def sampling(self) -> Sampling:
-        """How actions are drawn; assign another `Sampling` to change it, without retraining."""
-        return self.config.sampling
-
-    @sampling.setter
-    def sampling(self, sampling: Sampling) -> None:
-        self.config = replace(self.config, sampling=sampling)
+    def couples_rows(self) -> bool:
+        """An adaptive solver has one length of step for the whole batch."""
+        return self.sampling.sampler == "dpm_adaptive"
 
     @property
     def heavy_parts(self) -> list[nn.Module]:
-        return [*self.observation_encoder.encoders.values(), self.score_transformer]
+        return [*super().heavy_parts, self.score_transformer]
 
-    def prepare(self, instructions: Sequence[str]) -> None:
-        """Read every instruction with the frozen encoder once, in large batches."""
-        self.text_encoder.remember(instructions, self.device)
+    @property
+    def parts(self) -> Mapping[str, Sequence[nn.Module]]:
+        network = self.score_transformer
+        return {**super().parts, "last": [network.blocks[-1], network.final_norm, network.action_head]}
 
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Denoising loss at random noise levels, plus the auxiliary heads; see `PolicyModule.loss`.
+    def exported(self) -> Parts:
+        from policies.beso.export import parts
 
-        Names: loss, diffusion, and with an environment state also state_head and goal_head.
-        """
-        goals = unmasked = self.read_instructions(batch["instruction"])
-        kept = torch.ones(len(goals), dtype=torch.bool, device=goals.device)
-        if self.training and self.config.goal_mask:
-            per_element = self.config.goal_mask_per_element
-            goals, kept = mask_goals(goals, self.config.goal_mask, per_element, generator)
-        states = self.observe(batch, goals, generator)
-        weight = batch.get("weight")
-        if weight is None:
-            weight = torch.ones(len(goals), device=goals.device)
-        losses = {"diffusion": self._diffusion_loss(batch, states, goals, weight, generator)}
-        total = losses["diffusion"]
-        if self.environment_size and "environment_state" in batch:
-            wanted = self.environment_scaling(batch["environment_state"])
-            losses |= self._auxiliary_losses(wanted, states, unmasked, weight, kept)
-            total = total + self.config.state_head_weight * losses["state_head"]
-            if "goal_head" in losses:
-                total = total + self.config.goal_head_weight * losses["goal_head"]
-        return {"loss": total, **{name: value.detach() for name, value in losses.items()}}
+        return parts(self)
 
-    def _diffusion_loss(
-        self, batch: Batch, states: Tensor, goals: Tensor, weight: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
+    def action_losses(
+        self, batch: Batch, states: Tensor, goals: Tensor, weight: Tensor, generator: Randomness
+    ) -> dict[str, Tensor]:
         """Mean squared error of the network at several noise levels per observation (EDM; BESO)."""
         repeats = self.config.noise_samples
         clean = self.action_scaling.scale(batch["actions"]).repeat_interleave(repeats, dim=0)  # (B * K, N, A)
         sigma = self.noise_density(len(clean), generator, clean.device)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        noise = draw(torch.randn, clean.shape, generator, clean.device)
         noisy = clean + sigma[:, None, None] * noise
         prediction = self.score_transformer(
             self.preconditioning.input(sigma)[:, None, None] * noisy,
@@ -151,53 +83,51 @@ class Beso(PolicyModule):
         )
         error = (prediction - self.preconditioning.target(clean, noisy, sigma)).square().mean(dim=-1)  # (B * K, N)
         share = (~batch["action_is_pad"] * weight[:, None]).repeat_interleave(repeats, dim=0)
-        return _weighted_mean(error, share)
+        return {"diffusion": weighted_mean(error, share)}
 
-    def _auxiliary_losses(
-        self, wanted: Tensor, states: Tensor, goals: Tensor, weight: Tensor, kept: Tensor
-    ) -> dict[str, Tensor]:
-        """ARNOLD's state head on the newest observation, and the goal value from the goal tokens alone."""
-        predicted = self.state_head(states[:, -1]).float()
-        losses = {"state_head": _weighted_mean((predicted - wanted).square().mean(dim=-1), weight * kept)}
-        names = self.config.environment_names
-        if "goal" in names:
-            goal = self.goal_head(goals.mean(dim=1)).float()[:, 0]
-            losses["goal_head"] = _weighted_mean((goal - wanted[:, names.index("goal")]).square(), weight)
-        return losses
+    def sample(self, batch: Batch, goals: Tensor, generator: Randomness) -> Tensor:
+        """Scaled actions (B, H, A). Past actions start clean, the new ones as noise, and all are denoised together."""
+        shape = (len(goals), self.spec.horizon, self.spec.action_space.dimension)
+        return self.denoised(batch, goals, draw(torch.randn, shape, generator, self.device), generator)
 
-    def read_instructions(self, instructions: list[str]) -> Tensor:
-        """Goal tokens (B, G, observation_width); every distinct instruction is read once."""
-        distinct = {text: row for row, text in enumerate(dict.fromkeys(instructions))}
-        goals = self.text_reader(*self.text_encoder.encode(list(distinct), self.device))
-        return goals[torch.tensor([distinct[text] for text in instructions], device=goals.device)].float()
-
-    def observe(self, batch: Batch, goals: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """States (B, T, observation_width) as seen with these goals (B, G, observation_width)."""
-        state = self.state_scaling(batch["state"])
-        return self.observation_encoder(batch["images"], state, goals.mean(dim=1), generator)
-
-    def predict(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Actions (B, H, A) in physical units, limited to the range of the data; see `PolicyModule.predict`.
-
-        Past actions start clean, the new ones as noise, and all are denoised together.
-        """
-        config = self.config
-        goals = self.read_instructions(batch["instruction"])
-        horizon, size = self.spec.horizon, self.spec.action_space.dimension
-        start = config.sigma_max if self.sampling.start is None else self.sampling.start
+    def denoised(self, batch: Batch, goals: Tensor, noise: Tensor, generator: Randomness = None) -> Tensor:
+        """Scaled actions (B, H, A) from standard normal noise of that shape; stochastic samplers draw more."""
+        config, sampling, horizon = self.config, self.sampling, self.spec.horizon
+        start = config.sigma_max if sampling.start is None else sampling.start
         if start > config.sigma_max:
             raise TongsError(f"sampling cannot start at noise {start}; this policy knows up to {config.sigma_max}")
-        noise = torch.randn((len(goals), horizon, size), generator=generator, device=self.device) * start
+        noise = noise * start
         if "past_actions" in batch:
             noise = torch.cat([self.action_scaling.scale(batch["past_actions"]), noise], dim=1)
-        sigmas = noise_schedule(self.sampling.schedule, self.sampling.steps, config.sigma_min, start)
+        sigmas = noise_schedule(sampling.schedule, sampling.steps, config.sigma_min, start)
         denoise = guided(
-            self.denoiser(batch, goals),
-            lambda: self.denoiser(batch, torch.zeros_like(goals)),
-            self.sampling.guidance,
+            self.denoiser(batch, goals), lambda: self.denoiser(batch, torch.zeros_like(goals)), sampling.guidance
         )
-        actions = sampler(self.sampling.sampler)(denoise, noise, sigmas, generator)
-        return self.action_scaling.unscale(actions[:, -horizon:])
+        if self.value_guidance is not None:
+            denoise = value_guided(denoise, self.value_guidance, batch, self.action_scaling.physical)
+        if "previous" in batch:
+            previous = self.action_scaling.scale(batch["previous"])
+            denoise = continued(denoise, previous, batch["previous_weight"], batch["frozen"], config.sigma_data)
+        return sampler(sampling.sampler, sampling.churn)(denoise, noise, sigmas, generator)[:, -horizon:]
+
+    @property
+    def continues(self) -> bool:
+        """Whether `continue_chunk` makes sense: a chunk of one action has nothing to go on with."""
+        return self.spec.horizon > 1
+
+    def continue_chunk(self, observation: Observation, previous: Continuation) -> ActionChunk:
+        """The chunk that starts at `observation.time` and goes on from the one before (real-time chunking).
+
+        See `policies.beso.continuation`. It costs about twice what `act` does.
+        """
+        horizon, kept = self.spec.horizon, previous.actions[: self.spec.horizon]
+        padded = torch.zeros((1, horizon, self.spec.action_space.dimension), device=self.device)
+        padded[0, : len(kept)] = torch.from_numpy(kept).to(self.device)
+        frozen = min(previous.frozen, len(kept))
+        weights = overlap_weights(len(kept), frozen, horizon)
+        with torch.no_grad():  # not inference mode: the guidance differentiates the network
+            (chunk,) = self._act([observation], {"previous": padded, "previous_weight": weights, "frozen": frozen})
+        return chunk
 
     def denoiser(self, batch: Batch, goals: Tensor) -> Denoiser:
         """D(a; sigma) for these observations and goals (B, G, observation_width); they are encoded once."""
@@ -217,13 +147,3 @@ def _noise_density(config: BesoConfig) -> NoiseDensity:
     if config.noise_density == "lognormal":
         return LogNormal(config.noise_mean, config.noise_std)
     return LogLogistic(config.sigma_min, config.sigma_max, median=config.noise_median)
-
-
-def _head(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, inputs), nn.GELU(), nn.Linear(inputs, outputs))
-
-
-def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Zero if nothing has weight."""
-    weight = weight.to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp(min=1e-8)

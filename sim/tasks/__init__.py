@@ -6,6 +6,7 @@ from sim.tasks.compose import Compose
 from sim.tasks.furniture import CloseCabinet, CloseDrawer, OpenCabinet, OpenDrawer
 from sim.tasks.pickup_object import PickupObject
 from sim.tasks.reorient_object import ReorientObject
+from sim.tasks.tabletop import PLANNED_TASKS, TABLETOP_TASKS
 from sim.tasks.water import PourWater, TransferWater
 
 TASKS: dict[str, Task] = {
@@ -20,9 +21,15 @@ TASKS: dict[str, Task] = {
         PourWater(),
         TransferWater(),
         Compose(),
+        *TABLETOP_TASKS,
+        *PLANNED_TASKS,
     )
 }
-SINGLE = tuple(name for name in TASKS if name != Compose.name)
+TABLETOP = tuple(task.name for task in TABLETOP_TASKS)
+"""The table-top suite: a task for each category of instructions."""
+PLANNING = tuple(task.name for task in PLANNED_TASKS)
+"""Requests for a planner, a task for each category."""
+SINGLE = tuple(name for name in TASKS if name not in (Compose.name, *TABLETOP, *PLANNING))
 """ARNOLD's eight tasks, which ask for one thing each."""
 
 
@@ -33,4 +40,4 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["SINGLE", "TASKS", "Goal", "SceneSpec", "Task", "find_task"]
+__all__ = ["PLANNING", "SINGLE", "TABLETOP", "TASKS", "Goal", "SceneSpec", "Task", "find_task"]

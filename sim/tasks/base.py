@@ -40,13 +40,14 @@ _SIZED = 1 / 3
 @dataclass(frozen=True)
 class Goal:
     """What is asked for: bring `body` to `value` and keep it there for `hold` seconds without a break; `reference` is
-    what the goal variable is measured against, read when the episode begins."""
+    what the goal variable is measured against, read when the episode begins. It may take `patience` seconds."""
 
     body: str
     words: Names
     value: float
     reference: float = 0.0
     hold: float = HOLD
+    patience: float = HORIZON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ class Task(ABC):
         grain: one step of `goals` in the task's unit.
         scale: the value that is 1 in the normalised goal variable of a dataset.
         opening: of the gripper (0 to 1) when it comes to grasp.
+        one_by_one: of several goals each is told when the one before is reached, and replaces it.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Task(ABC):
     grain: float = 0.01
     scale: float
     opening: float = 1.0
+    one_by_one: bool = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -166,8 +169,11 @@ class Task(ABC):
             yield from skills.move(self.grasp_pose(engine, goal), self.opening)
             yield from skills.fingers(0.0, 0.5)
 
-    def ask(self, engine: Engine, candidate: Candidate, value: float) -> tuple[Goal, ...]:
-        """What has to be reached in an episode that asks for this candidate and value, in order."""
+    def ask(self, engine: Engine, candidate: Candidate, value: float, wording: Wording = "seen") -> tuple[Goal, ...]:
+        """What has to be reached in an episode that asks for this candidate and value, in order.
+
+        It is the same in any wording, unless whole forms of instruction are held out.
+        """
         return (Goal(candidate.body, candidate.words, value, self.reference(engine, candidate.body)),)
 
     def tell(self, rng: np.random.Generator, goals: tuple[Goal, ...], wording: Wording) -> str:

@@ -77,7 +77,7 @@ class Compose(Task):
         joints = {f"{name}_drawer": starts.get(f"{name}_drawer", 0) / 100 * DRAWER_TRAVEL for name in SIDES}
         return SceneSpec((unit, *standing), (first, second), joints)
 
-    def ask(self, engine: Engine, candidate: Candidate, value: float) -> tuple[Goal, ...]:
+    def ask(self, engine: Engine, candidate: Candidate, value: float, wording: Wording = "seen") -> tuple[Goal, ...]:
         steps = list(candidate.subgoals)
         steps[candidate.varied] = replace(steps[candidate.varied], value=value)
         briefly = [replace(step, hold=SUBGOAL_HOLD) for step in steps[:-1]]

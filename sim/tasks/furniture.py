@@ -297,3 +297,12 @@ class CloseCabinet(CabinetTask):
         ),
     }
     extremes = _SHUT
+
+
+_PARTS: Mapping[str, FurnitureTask] = {"drawer": OpenDrawer(), "cabinet": OpenCabinet()}
+
+
+def part_grasp(engine: Engine, body: str) -> Pose:
+    """Where the tool holds the handle of a drawer or door, wherever that stands now."""
+    part = _PARTS[body.split("_")[1]]
+    return part.grasp_at(engine, body, engine.joint(body) / part.travel)

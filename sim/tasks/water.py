@@ -52,7 +52,9 @@ _GRIP_HEIGHT = 0.044
 _LEAN = radians(35.0)
 """How far the hand leans back from the side to which it pours, so that it is out of the water's way."""
 _STEEPEST = radians(125.0)
-_FLOWING = radians(38.0)
+_BEGUN = radians(38.0)
+"""Tilt (rad) from which a cup at the place of pouring is taken to be poured already."""
+_FLOWING = radians(70.0)
 """Tilt (rad) up to which no cup loses water."""
 _FALL, _CLEARANCE = 0.020, 0.010
 """Metres that drops fly on from the cup's edge, and between the cup and what it pours into."""
@@ -61,6 +63,10 @@ _TILTING, _CAREFULLY, _SMOOTH = 0.09, 0.03, 0.03
 changes from one period to the next."""
 _ENOUGH = 0.075
 """The share that may still be missing when the cup is tilted back: water leaves in small avalanches."""
+_CROOKED = radians(8.0)
+"""Tilt (rad) from which an upright cup is set straight."""
+_ASTRAY = 0.05
+"""How far (m) a tilted cup may be from where it should pour and still go on pouring."""
 _YAW = 0.3
 _TRIES = 8
 """Rehearsals in which the tilt of a true key pose has to be found."""
@@ -109,11 +115,13 @@ class WaterTask(Task):
         return engine.uprightness(self.held(goal)) > _UPRIGHT
 
     def grasp_pose(self, engine: Engine, goal: Goal) -> Pose:
-        """Fingers along the cup's own x, just below the rim; turned and tilted with the cup."""
+        """Fingers along the cup's own x, just below the rim, the wrist's camera above its inside; turned and tilted
+        with the cup."""
         position, quaternion = engine.pose(self.held(goal))
         turn = Rotation.from_quat(quaternion, scalar_first=True)
-        lean = Rotation.from_rotvec([-self.side(engine, goal) * _LEAN, 0.0, 0.0])
-        return Pose(position + turn.apply([0.0, 0.0, _GRIP_HEIGHT]), turn * lean * downward(pi / 2))
+        side = self.side(engine, goal)
+        lean = Rotation.from_rotvec([-side * _LEAN, 0.0, 0.0])
+        return Pose(position + turn.apply([0.0, 0.0, _GRIP_HEIGHT]), turn * lean * downward(-side * pi / 2))
 
     def tilt_axis(self, engine: Engine, goal: Goal) -> NDArray[np.float64]:
         """The level axis (3,) between the fingers about which the cup is tilted to pour."""
@@ -180,26 +188,34 @@ class WaterTask(Task):
         yield from self.take(world, skills, rng)
         axis = self.tilt_axis(engine, goal)
         while True:
-            if goal.value - self.gone(engine, goal) > _ENOUGH:
-                upright = self._upright(skills.pose(), engine, goal)
-                above = Pose(skills.pose().position, upright)
+            here = skills.pose()
+            upright, tilt = self._upright(here, engine, goal), self._tilt(engine, goal, axis)
+            place = self.place(engine, goal, axis, tilt, self._grip(engine, goal, here))
+            pouring = tilt > _BEGUN and float(np.linalg.norm(place - here.position)) < _ASTRAY
+            if goal.value - self.gone(engine, goal) > _ENOUGH and not pouring:
+                above = Pose(here.position, upright)
                 if above.position[2] < 0.16:
                     above = above.moved((0.0, 0.0, 0.18 - above.position[2]))
                     yield from skills.move(above, 0.0, patience=0.5)
                 grip = self._grip(engine, goal, skills.pose())
                 yield from skills.move(Pose(self.place(engine, goal, axis, 0.0, grip), upright), 0.0, patience=0.5)
-                yield from self._pour(engine, goal, skills, upright, axis)
+                yield from self._pour(engine, goal, skills, upright, axis, 0.0)
+            elif tilt > _CROOKED:
+                yield from self._pour(engine, goal, skills, upright, axis, tilt)
             yield from skills.hold(0.3, 0.0)
 
-    def _pour(self, engine: Engine, goal: Goal, skills: Skills, upright: Rotation, axis: NDArray[np.float64]) -> Skill:
-        """Tilt about `axis` (3,) until enough has left the cup, standing still while water runs, and tilt back."""
+    def _pour(
+        self, engine: Engine, goal: Goal, skills: Skills, upright: Rotation, axis: NDArray[np.float64], tilt: float
+    ) -> Skill:
+        """Tilt about `axis` (3,), on from `tilt`, until enough has left the cup, standing still while water runs, and
+        tilt back."""
 
         def tilted(angle: float) -> Pose:
             turn = Rotation.from_rotvec(angle * axis)
             return Pose(self.place(engine, goal, axis, angle, grip), turn * upright)
 
         grip = self._grip(engine, goal, skills.pose())
-        tilt = last = rate = 0.0
+        last, rate = tilt, 0.0
         gone = before = self.gone(engine, goal)
         while goal.value - 2 * gone + before > _ENOUGH and tilt < _STEEPEST:
             wanted = _TILTING
@@ -220,6 +236,10 @@ class WaterTask(Task):
         """How far above its bottom (m) the cup is held."""
         position, quaternion = engine.pose(self.held(goal))
         return float(Rotation.from_quat(quaternion, scalar_first=True).inv().apply(here.position - position)[2])
+
+    def _tilt(self, engine: Engine, goal: Goal, axis: NDArray[np.float64]) -> float:
+        """How far (rad) the held cup is tilted about `axis` (3,)."""
+        return -float(self._back(engine, goal) @ axis)
 
     def _upright(self, here: Pose, engine: Engine, goal: Goal) -> Rotation:
         """The hand's rotation once the held cup is upright."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data.events import LanguageEvent, motion, subtask
 from data.features import ACTION, ENVIRONMENT_STATE, IMAGES, STATE, Feature, ImageStorage, robot_features
 from data.writer import DatasetWriter
 
@@ -71,3 +72,22 @@ def write_dataset(folder: Path, lengths: tuple[int, ...] = (20, 15, 25), storage
     """A dataset with one episode per length; what was put in."""
     with DatasetWriter(folder, FPS, features(), "test_arm", storage) as writer:
         return [add_episode(writer, seed, length) for seed, length in enumerate(lengths)]
+
+
+def stamps(length: int, rate: float = FPS, start: float = 100.0) -> NDArray[np.float64]:
+    """Real time stamps (length, 4) of two cameras, state and action: constant delays, some jitter."""
+    random = np.random.default_rng(length)
+    delays = np.array([0.0, 0.004, 0.011, 0.02])
+    return start + np.arange(length)[:, None] / rate + delays + random.uniform(0, 5e-4, (length, 4))
+
+
+def said(seed: int) -> list[LanguageEvent]:
+    """What is said in the first 1.5 s of an episode; nothing in every second one."""
+    if seed % 2:
+        return []
+    return [
+        subtask(0.0, "grasp the handle"),
+        motion(0.5, "move left"),
+        LanguageEvent(0.72, "more to the left", "interjection"),
+        subtask(1.2, "pull"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_built_once_and_anew_after_growth(tmp_path: Path) -> None:
     with DatasetWriter(tmp_path / "set", FPS, features(), "test_arm") as writer:
         add_episode(writer, 9, 12)
     assert len(open_cache(tmp_path / "set", {"front": HALF})) == 72
+
+
+def test_a_copy_finds_the_cache_and_a_changed_value_does_not(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set")
+    first = open_cache(tmp_path / "set", {"front": HALF}, tmp_path / "cache")
+    shutil.copytree(tmp_path / "set", tmp_path / "elsewhere/copy", copy_function=shutil.copyfile)  # with new dates
+    copy = open_cache(tmp_path / "elsewhere/copy", {"front": HALF}, tmp_path / "cache")
+    assert copy.folder == first.folder
+    video = tmp_path / "set/videos" / (IMAGES + "front") / "chunk-000/file-000.mp4"
+    changed = pictures(99, 20)
+    encode_video(video, changed, FPS)
+    again = open_cache(tmp_path / "set", {"front": HALF}, tmp_path / "cache")
+    assert again.folder != first.folder
+    assert not np.array_equal(again.images["front"], first.images["front"])
 
 
 def test_two_programs_at_once_share_one_build(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from data.cache import EpisodeCache, open_cache
 from data.features import SCENE, SCENE_NAMES, vector
-from data.listening import why_words_are_idle
+from data.listening import told_in_cache, told_in_dataset, why_words_are_idle
+from data.reader import Dataset
 from data.windows import Windows
 from data.writer import DatasetWriter
 from tests.data.episodes import FPS, STATE_NAMES, features, numbers
@@ -45,26 +46,32 @@ TELLING: dict[str, Told] = {
 
 @pytest.mark.parametrize("episodes", IDLE.values(), ids=IDLE)
 def test_words_that_say_nothing_are_found_out(tmp_path: Path, episodes: Told) -> None:
-    sentence = why_words_are_idle([record(tmp_path / "set", episodes)])
+    sentence = why_words_are_idle([told_in_cache(record(tmp_path / "set", episodes))])
     assert sentence is not None and "3 episodes" in sentence and "sensitivity=true" in sentence
     scenes = {scene[0] for scene, _ in episodes if scene}
-    assert (f"{len(scenes)} scenes" if scenes else "1 datasets") in sentence
+    assert (f"{len(scenes)} scene" if scenes else "1 dataset") in sentence
 
 
 @pytest.mark.parametrize("episodes", TELLING.values(), ids=TELLING)
 def test_words_that_matter_pass(tmp_path: Path, episodes: Told) -> None:
-    assert why_words_are_idle([record(tmp_path / "set", episodes)]) is None
+    assert why_words_are_idle([told_in_cache(record(tmp_path / "set", episodes))]) is None
+
+
+@pytest.mark.parametrize("episodes", [*IDLE.values(), *TELLING.values()], ids=[*IDLE, *TELLING])
+def test_the_metadata_tell_what_the_cache_tells(tmp_path: Path, episodes: Told) -> None:
+    cache = record(tmp_path / "set", episodes)
+    assert told_in_dataset(Dataset(tmp_path / "set")) == told_in_cache(cache)
 
 
 def test_an_instruction_per_dataset_says_nothing_more_than_the_dataset(tmp_path: Path) -> None:
     kitchen, office = (record(tmp_path / name, [((), f"tidy the {name}")] * 2) for name in ("kitchen", "office"))
-    sentence = why_words_are_idle([kitchen, office])
+    sentence = why_words_are_idle([told_in_cache(kitchen), told_in_cache(office)])
     assert sentence is not None and "2 datasets" in sentence and "4 episodes" in sentence
 
 
 def test_the_same_scene_number_in_two_datasets_is_two_scenes(tmp_path: Path) -> None:
     first, second = (record(tmp_path / name, [((7, 0), name)] * 2) for name in ("open", "close"))
-    sentence = why_words_are_idle([first, second])
+    sentence = why_words_are_idle([told_in_cache(first), told_in_cache(second)])
     assert sentence is not None and "2 scenes" in sentence
 
 

@@ -126,7 +126,7 @@ def test_a_swapped_parquet_is_named(folder: Path) -> None:
     [
         ("total_frames", 61, "declares 61 frames, but its 3 episodes have 60"),
         ("total_episodes", 4, "declares 4 episodes, the metadata describes 3"),
-        ("codebase_version", "v2.1", "codebase_version 'v2.1'; only v3.0 can be read"),
+        ("codebase_version", "v2.0", "codebase_version 'v2.0'; only v3.0 and v2.1 can be read"),
     ],
 )
 def test_disagreeing_metadata_is_told(folder: Path, field: str, value: object, message: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from data import atomic
 from data.features import ACTION, ENVIRONMENT_STATE, IMAGES, STATE, camera
 from data.reader import Dataset
+from data.repair import repair
 from data.video import encode_video
 from data.writer import DatasetWriter
 from robot.errors import TongsError
@@ -278,3 +279,33 @@ def test_bad_episodes_are_refused_by_name_and_value(tmp_path: Path) -> None:
         DatasetWriter(tmp_path / "b", 0, features(), "test_arm")
     with pytest.raises(TongsError, match="must not be declared"):
         DatasetWriter(tmp_path / "c", 10, {"timestamp": features()[STATE]}, "test_arm")
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TongsError, match=r"file/set cannot be written to: .*Not a directory"):
+        DatasetWriter(tmp_path / "file/set", FPS, features(), "test_arm")
+
+
+def test_data_without_info_json_is_not_taken_for_a_new_dataset(tmp_path: Path) -> None:
+    """Whoever lost info.json must not lose the episodes as well."""
+    write_dataset(tmp_path, (20, 15))
+    (tmp_path / "meta/info.json").unlink()
+    before = snapshot(tmp_path)
+    with pytest.raises(TongsError, match="holds data but no meta/info.json"):
+        DatasetWriter(tmp_path, FPS, features(), "test_arm")
+    assert snapshot(tmp_path) == before
+
+
+def test_an_episode_never_takes_the_files_of_another(tmp_path: Path) -> None:
+    """Where episodes were taken out, the number of the next episode is not the number of its files."""
+    episodes = write_dataset(tmp_path, (20, 15, 25))
+    (tmp_path / f"videos/{IMAGES}front/chunk-000/file-001.mp4").unlink()
+    repair(tmp_path)
+    with DatasetWriter(tmp_path, FPS, features(), "test_arm") as writer:
+        assert add_episode(writer, 7, 10) and writer.episodes == 3
+    dataset = Dataset(tmp_path)
+    assert [episode.data_file.name for episode in dataset.episodes] == [
+        f"file-00{number}.parquet" for number in (0, 2, 3)
+    ]
+    np.testing.assert_array_equal(dataset.columns[STATE][20:45], episodes[2]["columns"][STATE])

@@ -110,6 +110,13 @@ def test_an_interrupted_evaluation_is_compared_only_on_demand(write: Write) -> N
         compare(a, write("c", "011", complete=False, protocol__split="val"), common=True)
 
 
+def test_the_effect_of_a_setting_is_measured_on_demand(write: Write) -> None:
+    a, b = write("a"), write("b", protocol__execute=8)
+    assert tongs.compare(a, b, across=("execute",)).overall.pairs == compare(a, a).overall.pairs
+    with pytest.raises(TongsError, match="unknown field of a protocol 'speed'.*execute"):
+        tongs.compare(a, b, across=("speed",))
+
+
 def test_other_scenes_are_compared_where_they_meet_on_demand(write: Write) -> None:
     a = write("a")
     b = write("b", "1101", protocol__scenes=[1, 3], episodes__0__scene=2, episodes__2__scene=2)

@@ -59,6 +59,7 @@ def test_the_report_has_films_of_the_episodes(two_processes: Path) -> None:
     assert (two_processes / "report.html").read_text().count("data:video/mp4;base64,") == 2
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_longer_task_reports_its_subgoals(tmp_path: Path) -> None:
     console = Console(record=True, width=100, file=StringIO())
     evaluate(config(tmp_path, tasks=("compose",), scenes=(0, 2), processes=1), console)
@@ -106,6 +107,7 @@ def test_a_checkpoint_that_does_not_load_is_one_sentence(tmp_path: Path) -> None
     assert not (tmp_path / "results.json").exists()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_two_key_poses_an_episode(tmp_path: Path) -> None:
     """The oracle succeeds in ARNOLD's protocol, random key poses do not, and the results say which protocol it was."""
     for policy, rate in (("oracle", 1.0), ("random", 0.0)):
@@ -118,6 +120,21 @@ def test_two_key_poses_an_episode(tmp_path: Path) -> None:
         assert "for a grasp pose and a goal pose" in (tmp_path / policy / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_policy_of_another_protocol_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TongsError, match="expert gives ee_delta actions, and protocol=keypose takes ee_pose actions"):
         evaluate(config(tmp_path, protocol="keypose", processes=1), QUIET)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_real_time_is_in_the_protocol_and_its_events_in_the_episodes(tmp_path: Path) -> None:
+    slow = {"realtime": True, "latency_ms": 150.0, "jitter_ms": 40.0, "execution": "asynchronous"}
+    results = evaluate(config(tmp_path, tasks=("open_drawer",), scenes=(3, 4), **slow), QUIET)
+    (episode,) = json.loads((tmp_path / "results.json").read_text())["episodes"]
+    assert episode["events"]["starved"] > 5  # the expert knows one action at a time
+    protocol = json.loads((tmp_path / "results.json").read_text())["protocol"]
+    assert {name: protocol[name] for name in slow} == slow
+    again = evaluate(config(tmp_path, tasks=("open_drawer",), scenes=(3, 4), **slow), QUIET)
+    assert again.episodes[0].events == results.episodes[0].events
+    with pytest.raises(TongsError, match=r"another evaluation.*latency_ms was 150.0 and is 50.0"):
+        evaluate(config(tmp_path, tasks=("open_drawer",), scenes=(3, 4), **slow | {"latency_ms": 50.0}), QUIET)

@@ -10,6 +10,7 @@ import pytest
 from eval.plot import LEFT, SIDE, TOP, goal_plot
 from eval.progress import quantity
 from eval.report import write_report
+from eval.worker import Film
 from tests.eval.episodes import episode, results
 
 EPISODES = [
@@ -19,7 +20,7 @@ EPISODES = [
     ),
     episode(scene=0, task="pickup_object", goal=0.3, reached=0.301, instruction="lift the red block"),
 ]
-FILMS = {("open_drawer", 0): b"one", ("open_drawer", 1): b"two"}
+FILMS = {("open_drawer", 0): Film(b"one"), ("open_drawer", 1): Film(b"two")}
 
 
 class Page(HTMLParser):

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 import tongs
 from eval.sensitivity import CONDITIONS
 
@@ -19,6 +21,7 @@ def test_the_five_conditions_beside_the_scenes_own_instruction():
     }
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_every_condition_is_run_and_reported(tmp_path, capsys):
     words = ["policy=random", "task=open_drawer", "scenes=0:1", "sensitivity=true", "videos=0", f"output={tmp_path}"]
     assert tongs.main(["eval", *words, "processes=1"]) == 0

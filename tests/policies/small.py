@@ -17,6 +17,20 @@ ROBOT = RobotSpec(
 )
 INSTRUCTIONS = ("open the drawer 40 percent", "close it", "lift the red block by 20 cm", "turn it")
 
+SMALL: dict[str, Any] = {
+    "observation_width": 32,
+    "reader_width": 32,
+    "reader_layers": 1,
+    "reader_heads": 2,
+    "reader_directions": 3,
+    "vision_channels": (8, 16, 16),
+    "vision_features": 16,
+    "keypoints": 4,
+    "described_keypoints": 2,
+    "instructed_keypoints": 2,
+}
+"""Settings of every goal-conditioned policy."""
+
 
 def statistics() -> dict[str, dict[str, list[float]]]:
     def entries(size: int, mean: float, std: float) -> dict[str, list[float]]:
@@ -37,18 +51,11 @@ def spec(horizon: int = 4) -> PolicySpec:
 
 def config(**changes: Any) -> BesoConfig:
     small: dict[str, Any] = {
-        "observation_width": 32,
+        **SMALL,
         "width": 32,
         "layers": 2,
         "heads": 2,
         "goal_tokens": 2,
-        "reader_width": 32,
-        "reader_layers": 1,
-        "reader_heads": 2,
-        "vision_channels": (8, 16, 16),
-        "vision_features": 16,
-        "keypoints": 4,
-        "described_keypoints": 2,
         "environment_names": ENVIRONMENT_NAMES,
     }
     return BesoConfig(**small | changes)
@@ -57,6 +64,8 @@ def config(**changes: Any) -> BesoConfig:
 def policy(horizon: int = 4, seed: int = 0, **changes: Any) -> Beso:
     torch.manual_seed(seed)
     built = Beso(config(**changes), spec(horizon), statistics())
+    if built.config.goal == "language" and built.config.reader_directions:
+        built.text_reader.whiten([built.text_encoder.encode(INSTRUCTIONS)])
     with torch.no_grad():  # weights as after training: nothing left at zero, so that every input matters
         for parameter in built.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

@@ -10,7 +10,8 @@ import torch
 
 from policies.beso.model import Beso
 from robot.errors import ContractError, TongsError
-from robot.interface import EE_DELTA, Observation, Policy
+from robot.interface import EE_DELTA, Observation, Policy, episode_seed
+from tests.conformance import check_shared
 from tests.policies import small
 
 
@@ -52,6 +53,26 @@ def test_a_batch_of_episodes() -> None:
     observations = [small.observation(seed, text) for seed, text in enumerate(small.INSTRUCTIONS)]
     chunks = policy.act_batch(observations)
     assert len(chunks) == 4 and len({chunk.actions.tobytes() for chunk in chunks}) == 4
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"window": 3, "horizon": 1}, {"sampler": "euler_ancestral"}, {"sampler": "dpm_adaptive"}]
+)
+def test_episodes_side_by_side_are_what_each_is_alone(changes: dict) -> None:
+    policy = ready(**{key: value for key, value in changes.items() if key != "sampler"})
+    if "sampler" in changes:
+        policy.sampling = replace(policy.sampling, sampler=changes["sampler"])
+    check_shared(policy, small.observation)
+
+
+def test_the_rows_of_a_batch_have_seeds_of_their_own() -> None:
+    policy = ready(seed=7)
+    observations = [small.observation(seed) for seed in range(3)]
+    chunks = policy.act_batch(observations)
+    assert len({episode_seed(7, row) for row in range(100)}) == 100 and episode_seed(7, 0) == 7
+    for row, (observation, chunk) in enumerate(zip(observations, chunks, strict=True)):
+        policy.reset(episode_seed(7, row))
+        np.testing.assert_allclose(policy.act(observation).actions, chunk.actions, atol=1e-6)
 
 
 def test_state_is_read_by_name_and_images_are_scaled_down(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policies.beso import model
 from policies.beso.config import BesoConfig, Sampling
-from policies.beso.guidance import mask_goals
 from policies.beso.model import Beso
+from policies.goal_conditioned import model
+from policies.goal_conditioned.masking import mask_goals
 from robot.errors import TongsError
 from robot.interface import PolicySpec
 from tests.policies import small
@@ -104,6 +104,18 @@ def test_a_hidden_goal_is_a_zero_goal_everywhere_and_its_state_head_does_not_cou
     assert seen["goal_head"].item() != other["goal_head"].item()  # the reader still learns
 
 
+def test_only_the_middle_of_a_picture_counts_in_use_when_it_is_cut() -> None:
+    policy, batch = small.policy(cut=0.5).eval(), small.batch()
+    actions = policy.predict(batch, generator())
+    inside, outside = small.batch(), small.batch()
+    inside["images"]["front"][:, :, 6:10, 6:10] ^= 127
+    outside["images"]["front"][:, :, :3] ^= 127
+    assert torch.equal(policy.predict(outside, generator()), actions)
+    assert not torch.equal(policy.predict(inside, generator()), actions)
+    outside_loss = policy.train().loss(outside, generator())["loss"]
+    assert not torch.equal(outside_loss, policy.loss(batch, generator())["loss"])  # in training every place is seen
+
+
 def test_diffusion_loss_sees_one_noise_level_per_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = small.policy(noise_samples=3).eval()
     seen: list[torch.Size] = []
@@ -194,7 +206,7 @@ def test_window_and_horizon() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampling": {"sampler": "lms"}}, "unknown sampler"),
+        ({"sampling": {"sampler": "plms"}}, "unknown sampler"),
         ({"noise_density": "uniform"}, "unknown noise density"),
         ({"sampling": {"start": 0.0}}, "positive noise level, got 0.0"),
         ({"heads": 3}, "multiple of heads, got 128 and 3"),

@@ -121,7 +121,7 @@ def test_weights_of_another_shape_are_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policy": "magic"}, "unknown policy family 'magic'; known are: beso"),
+        ({"policy": "magic"}, "unknown policy family 'magic'; known are: bc, beso"),
         ({"format_version": 99}, "format version 99; this program reads 1"),
         ({"config": {}}, "setting 'window' of BesoConfig is missing"),
         ({"config": {"depth": 3}}, "unknown setting of BesoConfig 'depth'"),

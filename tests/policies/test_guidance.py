@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.beso.guidance import guided, mask_goals
+from policies.beso.guidance import guided
+from policies.goal_conditioned.masking import mask_goals
 
 
 def conditional(noisy: Tensor, sigma: float) -> Tensor:
@@ -36,13 +37,16 @@ def test_extrapolation(strength: float) -> None:
 
 
 def test_samples_are_masked_whole_at_the_rate() -> None:
-    goals, kept = mask_goals(torch.ones(20_000, 3, 4), 0.1, generator=torch.Generator().manual_seed(0))
-    assert (~kept).float().mean().item() == pytest.approx(0.1, abs=0.01)
-    assert torch.equal(goals.amin(dim=(1, 2)), kept.float()) and torch.equal(goals.amax(dim=(1, 2)), kept.float())
+    goals, counts = mask_goals(torch.ones(20_000, 3, 4), 0.1, generator=torch.Generator().manual_seed(0))
+    left = (counts > 0).float()
+    assert left.mean().item() == pytest.approx(0.9, abs=0.01)
+    assert torch.equal(goals.amin(dim=(1, 2)), left) and torch.equal(goals.amax(dim=(1, 2)), left)
+    torch.testing.assert_close(counts.mean(), torch.tensor(1.0))
+    assert len(counts.unique()) == 2
 
 
 def test_elements_are_masked_singly_at_the_rate() -> None:
-    goals, kept = mask_goals(torch.ones(2_000, 3, 4), 0.1, True, torch.Generator().manual_seed(0))
+    goals, counts = mask_goals(torch.ones(2_000, 3, 4), 0.1, True, torch.Generator().manual_seed(0))
     assert (goals == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
-    assert kept.all()
+    assert torch.equal(counts, torch.ones(2_000))
     assert (goals.flatten(1).std(dim=1) > 0).float().mean() > 0.5  # partly masked goals

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.beso.guidance import mask_goals
 from policies.beso.noise import LogLogistic
 from policies.beso.preconditioning import Preconditioning
 from policies.beso.samplers import sampler
 from policies.beso.schedules import noise_schedule
 from policies.beso.score_transformer import ScoreTransformer
+from policies.goal_conditioned.masking import mask_goals
 
 CPU, COUNT, MODE, SPREAD = torch.device("cpu"), 1000, 0.6, 0.15
 PRECONDITIONING = Preconditioning(0.5)

@@ -111,3 +111,28 @@ def test_reader_ignores_padding_and_reads_order() -> None:
 
 def test_default_is_bundled() -> None:
     assert TextEncoder().name == MINILM and TextEncoder().dimension == 384
+
+
+def test_a_whitened_sentence_says_small_differences_as_loudly_as_large_ones() -> None:
+    torch.manual_seed(0)
+    reader = TextReader(8, 6, goal_tokens=3, max_tokens=10, width=16, layers=1, heads=2, directions=4)
+    features, mask = torch.randn(64, 5, 8) * torch.tensor([3.0, 1.0, 0.1, 0.01, 0, 0, 0, 0]), torch.ones(64, 5) > 0
+    mask[:, 4] = False
+    features[:, 4] = 0.0
+    reader.whiten((features[part], mask[part]) for part in (slice(0, 40), slice(40, 64)))
+    whitened = (features[:, :4].mean(dim=1) - reader.middle) @ reader.whitening
+    torch.testing.assert_close(whitened.T @ whitened / 64, torch.eye(4), atol=1e-3, rtol=0)
+    loud = reader(features, mask)
+    reader.whitening.zero_()
+    heard = loud - reader(features, mask)
+    torch.testing.assert_close(heard, reader.sentence(whitened)[:, None].expand(-1, 3, -1) - reader.sentence.bias)
+
+
+def test_whitening_of_instructions_that_hardly_differ() -> None:
+    reader = TextReader(8, 6, goal_tokens=3, max_tokens=10, width=16, layers=1, heads=2, directions=4)
+    one, mask = torch.randn(1, 5, 8), torch.ones(1, 5) > 0
+    reader.whiten([(one, mask)])
+    assert not reader.whitening.any(), "a single instruction differs from no other"
+    reader.whiten([(torch.cat([one, one + 1e-3]), mask.expand(2, 5))])
+    assert int(reader.whitening.any(dim=0).sum()) == 1
+    assert reader(one, mask).isfinite().all()

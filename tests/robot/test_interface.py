@@ -68,6 +68,15 @@ def test_a_mismatch_names_both_sides(spec, said):
         require_compatible(spec, ROBOT, "checkpoint")
 
 
+def test_the_range_of_a_joint_is_the_arms_own_and_its_name_is_not():
+    joints = ActionSpace("joint_position", ("a", "b"), ("rad", "rad"), (-1.0, -1.0), (1.0, 1.0))
+    narrower = replace(joints, low=(-0.5, -0.9))
+    assert not joints.differences(narrower)
+    assert replace(EE_DELTA, low=(-1.0,) * 7).differences(EE_DELTA)
+    (said,) = joints.differences(replace(narrower, names=("a", "c")))
+    assert said.startswith("names is ('a', 'b') here and ('a', 'c') there")
+
+
 class Counting:
     """A policy that returns the number of its call as every action."""
 
@@ -92,6 +101,35 @@ def test_a_chunk_is_followed_then_renewed():
     queue.reset(0)
     taken = [queue.action(Observation({}, STATE, "lift", i / 10))[0] for i in range(7)]
     assert taken == [1, 1, 1, 2, 2, 2, 3]
+
+
+class Remembering(Counting):
+    spec = PolicySpec({"front": (8, 8)}, (), EE_DELTA, horizon=4, history=2)
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def act(self, observation):
+        self.seen.append(("act", observation.time))
+        return super().act(observation)
+
+    def remember(self, observations):
+        self.seen += [("remember", observation.time) for observation in observations]
+
+
+def test_a_policy_with_a_history_sees_every_control_step():
+    queue, plain = ChunkQueue(remembering := Remembering(), execute=3), ChunkQueue(Counting(), execute=3)
+    queue.reset(0)
+    plain.reset(0)
+    for i in range(5):
+        assert queue.wants_images("lift")
+        queue.action(Observation({}, STATE, "lift", float(i)))
+    assert remembering.seen == [("act", 0), ("remember", 1), ("remember", 2), ("act", 3), ("remember", 4)]
+    assert PolicySpec.from_json(json.loads(json.dumps(remembering.spec.to_json()))) == remembering.spec
+    assert plain.wants_images("lift")
+    plain.action(Observation({}, STATE, "lift", 0.0))
+    assert not plain.wants_images("lift")
 
 
 def test_a_new_instruction_drops_the_rest_of_the_chunk():

@@ -8,13 +8,14 @@ from scipy.spatial.transform import Rotation
 from robot import panda
 from robot.errors import ContractError, TongsError
 from robot.interface import Robot, Scene
+from robot.turning import TURNING_STATE, Turning
 from sim import engines
 from sim.engines import ENGINES
 from sim.engines.mujoco import MujocoEngine
 from sim.expert import ScriptedExpert
 from sim.objects import DOOR_TRAVEL, DRAWER_TRAVEL
 from sim.tasks import SINGLE
-from sim.world import ENVIRONMENT_STATE_NAMES, STATE_NAMES, World
+from sim.world import ENVIRONMENT_STATE_NAMES, GOAL_NAMES, STATE_NAMES, World
 from tests.conformance import check_robot
 
 
@@ -166,6 +167,28 @@ def test_path_since_grasp_is_remembered_and_forgotten(world):
     assert not world.observe().state[path].any()
 
 
+def test_turning_is_remembered_from_when_the_clock_starts(world):
+    world.reset("test", 0)
+    columns = {name: column for column, name in enumerate(STATE_NAMES)}
+    turned = [columns[name] for name in TURNING_STATE]
+    across = [[columns[f"r{row}{column}"] for row in (1, 2, 3)] for column in (1, 2)]
+
+    def orientation(state):
+        first, second = (state[entries].astype(float) for entries in across)
+        return Rotation.from_matrix(np.stack([first, second, np.cross(first, second)], axis=1))
+
+    for turn in ((0, 0, 0), (0.1, 0, 0)):
+        turning = Turning(orientation(world.observe().state))
+        assert not world.observe().state[turned].any()
+        for _ in range(8):
+            world.execute(action(turn=turn))
+            here = orientation(world.observe().state)
+            turning = turning.after(0.1, here)
+            np.testing.assert_allclose(world.observe().state[turned], turning.state(here), atol=1e-6)
+        world.restart_clock()
+    assert turning.state(here)[0] > 0.3
+
+
 @pytest.mark.parametrize("task", [name for name in SINGLE if "water" not in name])
 def test_moving_the_thing_by_what_remains_reaches_the_goal(task):
     world = World(task, cameras={})
@@ -207,3 +230,22 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(TongsError, match=r"needs PyBullet.*pip install 'tongs\[bullet\]'"):
         World("open_drawer", engine="bullet")
+
+
+def test_the_goal_is_told_as_the_instruction_says_it():
+    """Left drawers lie to the arm's left, and the value is the one that the environment state holds too."""
+    world, plain = World("open_drawer", {}, tell_goal=True), World("open_drawer", {})
+    names, sides = world.spec.state_names, set()
+    for index in range(6):
+        for variant in ("original", "other_target", "other_goal"):
+            world.reset("train", index, variant)
+            state = world.observe().state
+            left, value = state[names.index("goal_left")], state[names.index("goal_value")]
+            assert ("left" in world.goal_spec.body) == (left == 1.0), world.instruction
+            assert value == pytest.approx(world.environment_state()[ENVIRONMENT_STATE_NAMES.index("goal")])
+            plain.reset("train", index, variant)
+            np.testing.assert_array_equal(plain.observe().state, state[: len(STATE_NAMES)])
+            sides.add(float(left))
+    assert sides == {1.0, -1.0} and plain.spec.state_names == STATE_NAMES and names[-2:] == GOAL_NAMES
+    with pytest.raises(TongsError, match="task compose asks for several things"):
+        World("compose", {}, tell_goal=True)

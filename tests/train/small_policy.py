@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data.cache import open_cache
 from data.windows import Windows
 from policies.base import Batch, PolicyModule
+from policies.randomness import Randomness, draw
 from robot.interface import ActionSpace, PolicySpec
 from tests.data.episodes import ACTION_NAMES, SIZE, STATE_NAMES, write_dataset
 
@@ -39,10 +40,10 @@ class SmallPolicy(PolicyModule):
     def heavy_parts(self) -> list[nn.Module]:
         return [self.network]
 
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, generator: Randomness = None) -> dict[str, Tensor]:
         colour = batch["images"]["front"].float().mean(dim=(1, 2, 3)) / 255  # (B, 3)
         features = torch.cat([batch["state"][:, -1], colour], dim=-1)
-        noise = 0.1 * torch.randn(features.shape, generator=generator)
+        noise = 0.1 * draw(torch.randn, features.shape, generator, features.device)
         actions = self.network(features + noise).view(-1, 4, 3)
         error = (actions - batch["actions"]) ** 2
         return {"loss": error.mean(), "gripper_error": error[..., 2].mean()}

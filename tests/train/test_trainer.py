@@ -74,6 +74,32 @@ def test_three_steps_and_three_more_are_six(parts: tuple[Windows, Windows], tmp_
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3, 5, 6])
+def test_a_run_may_be_stopped_at_any_step(parts: tuple[Windows, Windows], tmp_path: Path, stop: int) -> None:
+    """Also between two lines of the log, with a batch in several parts."""
+    config = replace(CONFIG, schedule="constant", log_every=4, steps=8, accumulate=2)
+    Trainer(SmallPolicy(), *parts, config, tmp_path / "straight").train()
+    Trainer(SmallPolicy(), *parts, replace(config, steps=stop), tmp_path / "halves").train()
+    Trainer(SmallPolicy(), *parts, config, tmp_path / "halves").train(resume=True)
+    assert column(tmp_path / "straight", "step") == [4, 8]
+    for name in ("step", "loss", "gripper_error", "gradient_norm"):
+        assert column(tmp_path / "halves", name) == column(tmp_path / "straight", name), name
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(parts: tuple[Windows, Windows], tmp_path: Path) -> None:
+    def run(name: str, accumulate: int) -> Path:
+        policy = SmallPolicy()
+        policy.network[2].p = 0.0  # dropout draws in another order
+        Trainer(policy, *parts, replace(CONFIG, accumulate=accumulate), tmp_path / name).train()
+        return tmp_path / name
+
+    whole, divided = run("whole", 1), run("divided", 4)
+    for name in ("loss", "gripper_error", "gradient_norm"):
+        np.testing.assert_allclose(column(divided, name), column(whole, name), rtol=1e-5)
+    with pytest.raises(TongsError, match="batch_size of 8 cannot be divided among 1 processes in 3 parts"):
+        run("indivisible", 3)
+
+
 def test_a_run_killed_between_saves_repeats_the_lost_steps(parts: tuple[Windows, Windows], tmp_path: Path) -> None:
     class Dies(SmallPolicy):
         calls = 0
@@ -145,21 +171,22 @@ def test_averaged_weights_follow_their_formula(parts: tuple[Windows, Windows], t
     np.testing.assert_allclose(saved.numpy(), average.numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_saves_and_can_be_resumed(
-    parts: tuple[Windows, Windows], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parts: tuple[Windows, Windows], tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     class Interrupting(SmallPolicy):
         def loss(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
             self.calls = getattr(self, "calls", 0) + self.training
-            if self.calls == 4:
-                os.kill(os.getpid(), signal.SIGINT)
+            if self.calls == 4 and self.training:
+                os.kill(os.getpid(), number)
             return super().loss(batch, generator)
 
     Trainer(SmallPolicy(), *parts, CONFIG, tmp_path / "straight").train()
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     with pytest.raises(SystemExit) as exit_info:
         Trainer(Interrupting(), *parts, CONFIG, tmp_path / "cut").train()
-    assert exit_info.value.code == 130 and signal.getsignal(signal.SIGINT) is handler
+    assert exit_info.value.code == 130 and signal.getsignal(number) is handler
     assert "interrupted at step 4" in capsys.readouterr().out
     Trainer(SmallPolicy(), *parts, CONFIG, tmp_path / "cut").train(resume=True)
     assert column(tmp_path / "cut", "loss") == column(tmp_path / "straight", "loss")
@@ -222,15 +249,6 @@ def test_a_budget_in_minutes_ends_in_time_and_cools_down(parts: tuple[Windows, W
     assert all(later <= earlier for earlier, later in zip(rates, rates[1:], strict=False))
 
 
-def test_tensorboard_events_on_request(parts: tuple[Windows, Windows], tmp_path: Path) -> None:
-    Trainer(SmallPolicy(), *parts, replace(CONFIG, tensorboard=True), tmp_path).train()
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    written = [event.value for event in events.Scalars("train/loss")]
-    np.testing.assert_allclose(written, column(tmp_path, "loss"), rtol=1e-6)
-
-
 def test_wrong_starts_are_told(parts: tuple[Windows, Windows], tmp_path: Path) -> None:
     with pytest.raises(TongsError, match="no run to resume"):
         Trainer(SmallPolicy(), *parts, CONFIG, tmp_path).train(resume=True)
@@ -279,6 +297,8 @@ def test_a_missing_gpu_is_told(parts: tuple[Windows, Windows], tmp_path: Path) -
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
         ({"schedule": "linear"}, "unknown schedule 'linear'; known are: constant, cosine"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"parallel": "dp"}, "unknown parallel 'dp'; known are: ddp, fsdp"),
+        ({"keep": 0}, "keep must be positive, got 0"),
         ({"ema_decay": 1.0}, "ema_decay must lie"),
         ({"warmup_steps": -1}, "warmup_steps must not be negative, got -1"),
     ],

@@ -1,0 +1,1 @@
+"""Looking at one episode: a page for the browser, or Rerun's viewer."""

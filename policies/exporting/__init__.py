@@ -1,0 +1,1 @@
+"""Policies as graphs for machines without torch."""

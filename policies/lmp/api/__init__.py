@@ -1,0 +1,1 @@
+"""What programs may call: perception, motion, geometry, speech; plain functions with typed arguments."""

@@ -1,0 +1,1 @@
+"""Two blocks, two squares, many right ways: the world in which multimodal imitation is measured."""
