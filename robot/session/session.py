@@ -170,6 +170,7 @@ class Session:
         self._held: tuple[tuple[float, ...], float] | None = None
         self._frames = Frames(robot.spec, rate)
         self._lock = threading.RLock()
+        self._table = threading.RLock()  # held while a scene is put up: what sets the arm in motion waits for that
         self._episode: _Episode | None = None
         self._replay: Replay | None = None
         self._recording = recorder is not None
@@ -353,21 +354,22 @@ class Session:
         said = instruction.strip()
         if said:
             self._require_known(said)
-        state = self._loop.state
-        if self._episode is not None and state in (State.PAUSED, State.STOPPED):
-            self._loop.resume()
-            self._happened("resume", "resumed")
-            return
-        if state == State.RUNNING:
-            raise TongsError("an episode is running; pause or finish it first")
-        if self._episode is not None:
-            self._end(None, keep=True)
-        wanted = self._wanted(said)
-        if not wanted and "language" in self._loop.policy.goals:
-            raise TongsError("say what is wanted first; nobody has told the robot anything yet")
-        self._instruction = wanted
-        self._loop.start(wanted or None, seed)
-        self._begin()
+        with self._table:
+            state = self._loop.state
+            if self._episode is not None and state in (State.PAUSED, State.STOPPED):
+                self._loop.resume()
+                self._happened("resume", "resumed")
+                return
+            if state == State.RUNNING:
+                raise TongsError("an episode is running; pause or finish it first")
+            if self._episode is not None:
+                self._end(None, keep=True)
+            wanted = self._wanted(said)
+            if not wanted and "language" in self._loop.policy.goals:
+                raise TongsError("say what is wanted first; nobody has told the robot anything yet")
+            self._instruction = wanted
+            self._loop.start(wanted or None, seed)
+            self._begin()
 
     def step(self, client: str) -> None:
         """Go on for one action, and hold again."""
@@ -428,7 +430,7 @@ class Session:
             self._said, self._opening = None, None
 
     def put_up(self, client: str, task: str, split: str, index: int) -> None:
-        """`reset`, and put up a scene. Returns when it is up.
+        """`reset`, and put up a scene. Returns when it is up and seen; what is to begin meanwhile waits for that.
 
         Raises:
             TongsError: see `reset`; or there are no scenes here.
@@ -436,10 +438,23 @@ class Session:
         self._holder.require(client)
         if self.stage is None or not self.stage.tasks:
             raise TongsError("this robot has no scenes to choose from; reset, and put things up by hand")
-        self.reset(client)
-        self.stage.put(task, split, index)
-        self._instruction = self._task = self._asked = ""
-        self._opening = 1.0
+        with self._table:
+            self.reset(client)
+            self.stage.put(task, split, index)
+            self._instruction = self._task = self._asked = ""
+            self._opening = 1.0
+            for _ in range(2):  # what comes first may have been seen before
+                self._see_anew()
+
+    def _see_anew(self) -> None:
+        before, deadline = self._observation(), time.monotonic() + _PATIENCE
+        while self._observation() is before:
+            if time.monotonic() > deadline:
+                raise TongsError(f"the robot has given no observation for {_PATIENCE:g} s")
+            time.sleep(_TICK)
+
+    def _observation(self) -> Observation | None:
+        return self._newest.observation if self._newest else None
 
     def record(self, client: str, on: bool) -> None:
         """Record from the next episode on, or not. Raises TongsError during an episode, or without a recorder."""
@@ -608,16 +623,17 @@ class Session:
             raise TongsError(
                 "this robot is not told how its tool or its joints shall move: it cannot be driven by hand"
             )
-        with self._lock:
-            self._motion = self._held = None
-            if self._loop.state != State.OPERATOR:
-                self._loop.take_over(self._holder.name)
-        if self._episode is None:
-            self._instruction = self._wanted(instruction.strip())
-            if self._instruction:
-                self._loop.instruct(self._instruction)
-            self._begin()
-        self._happened("take_over", f"{self._holder.name} took over")
+        with self._table:
+            with self._lock:
+                self._motion = self._held = None
+                if self._loop.state != State.OPERATOR:
+                    self._loop.take_over(self._holder.name)
+            if self._episode is None:
+                self._instruction = self._wanted(instruction.strip())
+                if self._instruction:
+                    self._loop.instruct(self._instruction)
+                self._begin()
+            self._happened("take_over", f"{self._holder.name} took over")
 
     def drive(self, client: str, velocity: Sequence[float], opening: float | None = None) -> None:
         """What the person holds down now: a velocity (6,) in shares of full speed, and the gripper's opening (None

@@ -1,7 +1,8 @@
 """The page over a real simulated table and a small policy that listens, for the test in a browser.
 
 Run as `python -m tests.robot.session.page_server PORT DATASET`; with an arm file and one of limits after that it is
-over that arm, as `tongs gui robot=arm` opens it. The control is kept for longer than a busy browser is silent.
+over that arm, as `tongs gui robot=arm` opens it. The control is kept for longer than a busy browser is silent, and the
+table is patient with what a busy machine is late with: an arm that has not followed yet would stop for good.
 """
 
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from data.recorder import SessionRecorder
 from eval.sessions import SessionConfig, open_session
 from robot import panda
-from robot.control.settings import Execution, Settings
+from robot.control.settings import Execution, Patience, Settings
 from robot.errors import TongsError
 from robot.session.holder import Holder
 from robot.session.page import Extras, serve
@@ -34,7 +35,7 @@ def serve_arm(port: int, folder: Path, arm: str, limits: str) -> None:
 
 def serve_table(port: int, folder: Path) -> None:
     world = LiveWorld("open_drawer", "test", 0, image_size=64, view_size=64)
-    settings = Settings(Execution("asynchronous", 4))
+    settings = Settings(Execution("asynchronous", 4), patience=Patience(observation=5, camera=5, policy=30, astray=100))
     recorder = SessionRecorder(folder, "panda_mujoco")
     try:
         with Session(

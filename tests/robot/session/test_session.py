@@ -1,7 +1,9 @@
 """A session without any page: who controls, what is said and driven, what goes wrong, and what is recorded of it."""
 
 import io
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -359,6 +361,45 @@ def test_the_last_episode_can_be_looked_at_recorded_or_not(tmp_path):
     assert said.time == pytest.approx(dataset.events(0)[0].time)
     with Image.open(io.BytesIO(replay.moments[3].pictures["front"])) as picture:
         assert picture.size == CAMERAS["front"]
+
+
+class Slow:
+    """A stage that takes its time, and whose every scene begins with the arm somewhere else."""
+
+    tasks, splits, scene = ("open_drawer",), ("test",), {}
+    robot: ToolArm
+
+    def __init__(self):
+        self.putting = threading.Event()
+
+    def put(self, task, split, index):
+        self.putting.set()
+        time.sleep(0.5)
+        self.robot.position = self.robot.told = START + [0.1, 0.0, -0.1]
+
+    def suggestions(self):
+        return []
+
+    def success(self):
+        return None
+
+    def pictures(self):
+        return {}
+
+
+def test_what_begins_while_a_scene_is_put_up_waits_until_it_is_seen():
+    stage = Slow()
+    with session(stage=stage) as running:
+        stage.robot = running.robot
+        running.take_control(ME, "Ada")
+        with ThreadPoolExecutor() as person:
+            up = person.submit(running.put_up, ME, "open_drawer", "test", 0)
+            assert stage.putting.wait(8)
+            running.start(ME, "go left")
+            up.result()
+        assert until(lambda: len(running.robot.commands) > 20)
+        assert running.view().status.state == State.RUNNING, running.view().status.reason
+        assert running.robot.positions[0] == pytest.approx(START + [0.1, 0.0, -0.1], abs=0.01)
 
 
 def test_whoever_is_gone_for_good_leaves_a_saved_episode_and_the_control(tmp_path):
