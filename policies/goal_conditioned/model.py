@@ -116,14 +116,20 @@ class GoalConditioned(PolicyModule):
         return policy
 
     def continued(self, settings: Mapping[str, Any], spec: PolicySpec, data: TrainingData) -> Self:
-        """As `PolicyModule.continued`; parts that this one lacks are added untrained, entries of the state silent."""
+        """As `PolicyModule.continued`; parts that this one lacks are added untrained, entries of the state silent. One
+        that was shipped without the heads that only training needs gets new ones."""
         config = configuration(self.config_class, merged(asdict(self.config), settings))
+        if config.observation == "fused" and not config.environment_names:
+            config = replace(config, environment_names=data.environment_names)
         if (config, spec) == (self.config, self.spec):
             return self
         before, after = self.spec.state_names, spec.state_names
         if spec != self.spec and config.observation != "fused":
             return super().continued({}, spec, data)
-        policy = type(self)(config, spec, widened_statistics(self.statistics, before, data.statistics, after, STATE))
+        statistics = widened_statistics(self.statistics, before, data.statistics, after, STATE)
+        if config.environment_names != self.config.environment_names:
+            statistics[ENVIRONMENT] = data.statistics[ENVIRONMENT]  # type: ignore[assignment]
+        policy = type(self)(config, spec, statistics)
         if config.goal == "language" and config.reader_directions != self.config.reader_directions:
             policy.text_reader.whiten(policy.text_encoder.portions(data.instructions, policy.device))
         take_over(policy, self)

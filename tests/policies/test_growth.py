@@ -67,6 +67,15 @@ def test_a_sentence_that_is_added_is_whitened_by_the_data() -> None:
     torch.testing.assert_close(white.T @ white / len(white), torch.eye(3), atol=1e-3, rtol=0)
 
 
+def test_heads_that_only_training_needs_are_grown_again() -> None:
+    shipped = small.policy(environment_names=()).eval()
+    more = grown(shipped, small.STATE_NAMES)
+    assert more.config.environment_names == small.ENVIRONMENT_NAMES
+    state = small.batch()["state"]
+    torch.testing.assert_close(actions(more, state), actions(shipped, state), rtol=1e-4, atol=1e-6)
+    assert {"state_head", "goal_head"} <= set(more.loss(small.batch(), torch.Generator().manual_seed(0)))
+
+
 def test_what_has_another_shape_is_refused_by_name() -> None:
     with pytest.raises(TongsError, match=r"text_reader.position of shape \(64, 32\).* it would be \(32, 32\)"):
         grown(small.policy(), small.STATE_NAMES, max_tokens=32)
