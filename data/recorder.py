@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -49,8 +51,44 @@ class Happening(Protocol):
     def source(self) -> Literal["human", "model"]: ...
 
 
+class _Film:
+    """The pictures of one camera in one episode, in a file without a name that is gone when nobody holds it: an episode
+    may be longer than memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open for as long as this is held
+        self._shape: tuple[int, ...] = ()
+
+    def put(self, number: int, picture: NDArray[np.uint8]) -> None:
+        """Write a picture (H, W, 3) as this one of the episode.
+
+        Raises:
+            TongsError: it has another size than those before.
+            OSError: the disk is full.
+        """
+        if number and picture.shape != self._shape:
+            raise TongsError(f"the pictures of a camera change their size from {self._shape} to {picture.shape}")
+        self._shape = picture.shape
+        self._file.seek(number * picture.nbytes)
+        self._file.write(np.ascontiguousarray(picture).data)
+        self._file.flush()
+
+    def pictures(self, length: int) -> NDArray[np.uint8]:
+        """The first of them (length, H, W, 3), read from the file as they are looked at."""
+        return np.memmap(self._file, np.uint8, "r", shape=(length, *self._shape))
+
+
+@dataclass(frozen=True)
+class _Row:
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    operated: bool
+    task: str
+
+
 class SessionRecorder:
-    """Writes one episode at a time into a dataset folder, which is continued if it exists.
+    """Writes one episode at a time into a dataset folder, which is continued if it exists. Until it is saved, its
+    pictures wait on disk.
 
     A correction becomes an `interjection`, a motion a `motion`; whatever else happens (taking over, handing
     back, pauses, faults, the emergency stop, the verdict) is a tool call with the name of what happened.
@@ -63,7 +101,8 @@ class SessionRecorder:
     def __init__(self, folder: Path | str, robot_type: str) -> None:
         self.folder, self._robot_type = Path(folder), robot_type
         self._writer: DatasetWriter | None = None
-        self._frames: list[Frame] = []
+        self._rows: list[_Row] = []
+        self._films: dict[str, _Film] = {}
         self._events: list[LanguageEvent] = []
 
     def begin(self, robot: RobotSpec) -> None:
@@ -74,9 +113,17 @@ class SessionRecorder:
             features[INTERVENTION] = Feature("bool", (1,))
             rate = robot.action_space.rate
             self._writer = DatasetWriter(self.folder, round(rate), features, self._robot_type, language="episodes")
+        self._films = {IMAGES + name: _Film(self.folder) for name in robot.cameras}
 
     def frame(self, frame: Frame) -> None:
-        self._frames.append(frame)
+        """Add a frame. Raises TongsError if it lacks a camera or has pictures of another size, OSError if the disk is
+        full; the episode is then as it was."""
+        observation = frame.observation
+        if missing := sorted(self._films.keys() - {IMAGES + name for name in observation.images}):
+            raise TongsError(f"a frame has no picture of {', '.join(missing)}")
+        for key, film in self._films.items():
+            film.put(len(self._rows), observation.images[key.removeprefix(IMAGES)])
+        self._rows.append(_Row(observation.state, frame.action, frame.operated, frame.instruction or _NOTHING_SAID))
 
     def happened(self, happening: Happening) -> None:
         role = "user" if happening.source == "human" else "assistant"
@@ -93,29 +140,25 @@ class SessionRecorder:
         Raises:
             TongsError: there are no frames, or the dataset cannot be written; the episode is kept, to be saved again.
         """
-        if self._writer is None or not self._frames:
+        if self._writer is None or not self._rows:
             raise TongsError("there is no episode to save: no frame was recorded")
-        frames, length = self._frames, len(self._frames) / self._writer.fps
+        rows, length = self._rows, len(self._rows) / self._writer.fps
         events = list(self._events)
         if success is not None:
             events.append(_call(length, VERDICT, {"success": success}, "user"))
         columns: dict[str, NDArray[Any]] = {
-            STATE: np.stack([frame.observation.state for frame in frames]),
-            ACTION: np.stack([frame.action for frame in frames]),
-            INTERVENTION: np.array([[frame.operated] for frame in frames]),
+            STATE: np.stack([row.state for row in rows]),
+            ACTION: np.stack([row.action for row in rows]),
+            INTERVENTION: np.array([[row.operated] for row in rows]),
         }
-        cameras = [key for key, feature in self._writer.features.items() if feature.is_image]
-        images = {
-            key: np.stack([frame.observation.images[key.removeprefix(IMAGES)] for frame in frames]) for key in cameras
-        }
-        tasks = [frame.instruction or _NOTHING_SAID for frame in frames]
-        number = self._writer.add_episode(columns, tasks, images=images, events=events)
+        images = {key: film.pictures(len(rows)) for key, film in self._films.items()}
+        number = self._writer.add_episode(columns, [row.task for row in rows], images=images, events=events)
         self.discard()
         return f"episode {number} of {self.folder}"
 
     def discard(self) -> None:
         """Forget the episode, if there is one."""
-        self._frames, self._events = [], []
+        self._rows, self._films, self._events = [], {}, []
 
     def close(self) -> None:
         """Let others write to the folder."""

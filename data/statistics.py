@@ -40,9 +40,10 @@ def image_statistics(frames: NDArray[np.uint8]) -> Statistics:
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise TongsError(f"image statistics need uint8 frames (N, H, W, 3), got {frames.dtype} {frames.shape}")
-    pixels = frames.reshape(-1, 3)
-    histogram = np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)])  # (3, 256)
-    levels, total = np.arange(256), len(pixels)
+    histogram = np.zeros((3, 256), dtype=np.int64)
+    for frame in frames:  # one at a time: there may be more of them than memory holds
+        histogram += [np.bincount(frame[..., channel].ravel(), minlength=256) for channel in range(3)]
+    levels, total = np.arange(256), frames.size // 3
     mean = histogram @ levels / total
     variance = histogram @ levels**2 / total - mean**2
     cumulative = histogram.cumsum(axis=1)
