@@ -13,7 +13,7 @@ from robot.control.cartesian_arm import CartesianArm
 from robot.control.collision import ArmModel, panda_model
 from robot.control.tool_robot import ToolRobot
 from robot.errors import ContractError, TongsError
-from robot.interface import ActionSpace, StreamedRobot
+from robot.interface import GRIPPER, ActionSpace, StreamedRobot
 from robot.kinematics import ArmKinematics
 from robot.limits import JointLimit, Limits, joint_limits_of_urdf
 from robot.ros.transport import Transport
@@ -21,8 +21,6 @@ from robot.topic_map import TopicMap
 
 if TYPE_CHECKING:
     from robot.ros.arm import TopicArm
-
-GRIPPER = "gripper"
 
 
 class TopicRobot:

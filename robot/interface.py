@@ -93,9 +93,11 @@ class ActionSpace:
         )
 
 
+GRIPPER = "gripper"
+"""What actions call the opening of the gripper."""
 EE_DELTA = ActionSpace(
     kind="ee_delta",
-    names=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
+    names=("dx", "dy", "dz", "rx", "ry", "rz", GRIPPER),
     units=("m", "m", "m", "rad", "rad", "rad", "1"),
     low=(-0.05, -0.05, -0.05, -0.3, -0.3, -0.3, 0.0),
     high=(0.05, 0.05, 0.05, 0.3, 0.3, 0.3, 1.0),

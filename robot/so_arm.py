@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import pi
 
-from robot.interface import ActionSpace
+from robot.interface import GRIPPER, ActionSpace
 
 RANGES = {
     "shoulder_pan": (-1.91, 1.91),
@@ -14,7 +14,6 @@ RANGES = {
     "wrist_roll": (-2.79, 2.79),
 }
 """{joint: range} in rad about the middle of what calibration finds, by the maker's URDF (so101_new_calib)."""
-GRIPPER = "gripper"
 NAMES = (*RANGES, GRIPPER)
 POSITION = ".pos"
 """What LeRobot appends to the name of a joint."""

@@ -12,10 +12,10 @@ import numpy as np
 
 from robot.adapters.background import BackgroundArm, Reading
 from robot.errors import TongsError, unknown
-from robot.interface import ActionSpace, RobotSpec
+from robot.interface import GRIPPER, ActionSpace, RobotSpec
 from robot.limits import JointLimit, Rates
 from robot.settings_file import Section
-from robot.so_arm import GRIPPER, POSITION
+from robot.so_arm import POSITION
 
 if TYPE_CHECKING:
     from lerobot.robots.robot import Robot as LeRobotRobot

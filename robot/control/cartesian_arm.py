@@ -13,7 +13,7 @@ from robot.control.quaternions import Quaternion
 from robot.control.tool_robot import Kinematics
 from robot.errors import ContractError
 from robot.grip import GRIP_STATE, OPENING_STATES, Grip
-from robot.interface import Observation, RobotSpec, StreamedRobot
+from robot.interface import GRIPPER, Observation, RobotSpec, StreamedRobot
 from robot.limits import Limits
 from robot.skills import POSE_STATE
 from robot.turning import TURNING_STATE, TurningWatch
@@ -64,7 +64,7 @@ class CartesianArm:
                 "the topic map a state `pose: columns` of the tool, or the joints of a Panda"
             )
         self._columns = [names.index(name) for name in wanted]
-        self._has_gripper = "gripper" in space.names
+        self._has_gripper = GRIPPER in space.names
         found = [names.index(name) for name in OPENING_STATES if name in names]
         self._opening = found[0] if found and self._has_gripper else None
         pose = POSE_STATE if self._kinematics else ()

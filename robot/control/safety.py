@@ -17,10 +17,10 @@ from robot.control.joint_command import JointCommand
 from robot.control.tool_command import ToolCommand
 from robot.errors import ContractError
 from robot.grip import OPENING_STATES
-from robot.interface import RobotSpec
+from robot.interface import GRIPPER, RobotSpec
 from robot.limits import Limits
 
-GRIPPER, FORCE = "gripper", "gripper_force"
+FORCE = "gripper_force"
 _OPENINGS = ("gripper_command", *OPENING_STATES)
 """Entries of a state that say how far the gripper is open, the better ones first."""
 

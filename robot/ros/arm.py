@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import ContractError, TongsError
-from robot.interface import EE_DELTA, ActionSpace, Observation, RobotSpec
+from robot.interface import EE_DELTA, GRIPPER, ActionSpace, Observation, RobotSpec
 from robot.limits import Limits
 from robot.resample import Resampler
 from robot.ros import quality
@@ -29,7 +29,6 @@ _STRETCH = 2.0
 there, so that it never has to brake in between."""
 WATCHDOG = 0.1
 """s: MoveIt Servo's own patience with whoever commands it."""
-GRIPPER = "gripper"
 _CHANGE = 1e-3
 """The least change (share of its range) of a gripper's opening that is sent."""
 

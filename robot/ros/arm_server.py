@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from robot import ros_messages
 from robot.errors import ContractError, TongsError
 from robot.images import jpeg
-from robot.interface import Observation, StreamedRobot
-from robot.ros.arm import GRIPPER
+from robot.interface import GRIPPER, Observation, StreamedRobot
 from robot.ros.quality import SENSOR
 from robot.ros.trajectory import TRAJECTORY, Trajectory, limit_speed
 from robot.ros.transport import Transport

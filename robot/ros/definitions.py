@@ -5,6 +5,7 @@ They are dataclasses with NumPy arrays for sequences of numbers, and go to and f
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,8 @@ from robot.errors import TongsError
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
-INTERFACES = Path(__file__).parent / "interfaces"
-"""The definitions of `tongs_msgs`."""
+_CHECKOUT = Path(__file__).parents[2] / "ros_ws/src/tongs_msgs"
+_INSTALLED = Path(sysconfig.get_path("data")) / "share/tongs_msgs"
 PACKAGE = "tongs_msgs"
 STANDARD_SERVICES: Mapping[str, str] = {
     "std_srvs/srv/Trigger": "---\nbool success\nstring message\n",
@@ -37,8 +38,9 @@ def store() -> Typestore:
     except ImportError as error:
         raise TongsError("ROS 2 messages without ROS need rosbags: pip install 'tongs[ros]'") from error
     known = get_typestore(Stores.ROS2_JAZZY)
-    texts = {f"{PACKAGE}/msg/{path.stem}": path.read_text() for path in sorted(INTERFACES.glob("msg/*.msg"))}
-    services = {f"{PACKAGE}/srv/{path.stem}": path.read_text() for path in sorted(INTERFACES.glob("srv/*.srv"))}
+    ours = _CHECKOUT if _CHECKOUT.is_dir() else _INSTALLED
+    texts = {f"{PACKAGE}/msg/{path.stem}": path.read_text() for path in sorted(ours.glob("msg/*.msg"))}
+    services = {f"{PACKAGE}/srv/{path.stem}": path.read_text() for path in sorted(ours.glob("srv/*.srv"))}
     for name, text in {**STANDARD_SERVICES, **services}.items():
         request, _, response = text.partition("---\n")
         texts[f"{name}_Request"] = request

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import ContractError, TongsError
-from robot.interface import ActionSpace
+from robot.interface import GRIPPER, ActionSpace
 from robot.limits import Limits
 
 KEYS: dict[str, tuple[int, float]] = {
@@ -90,7 +90,7 @@ class ToolDrive:
         period = 1.0 / self.space.rate
         values = [self.speed * period * part for part in shift] + [self.turning * period * part for part in turn]
         named: dict[str, float] = dict(zip(_ENTRIES, values, strict=True))
-        named["gripper"] = _told(self.space, opening)
+        named[GRIPPER] = _told(self.space, opening)
         return self.space.clip(np.array([named[name] for name in self.space.names]))
 
 
@@ -112,7 +112,7 @@ class JointDrive:
 
     def __init__(self, space: ActionSpace, limits: Limits, rate: float, speed: float = 0.5, slide: float = 0.1) -> None:
         self.space = space
-        self._places = [i for i, name in enumerate(space.names) if name != "gripper"]
+        self._places = [i for i, name in enumerate(space.names) if name != GRIPPER]
         names = [space.names[i] for i in self._places]
         wanted = [slide if space.units[i] == "m" else speed for i in self._places]
         fastest = [

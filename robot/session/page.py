@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from robot.control.status import State
 from robot.errors import TongsError
 from robot.images import jpeg
+from robot.interface import GRIPPER
 from robot.session.access import Gate
 from robot.session.drive import velocity_of_gamepad, velocity_of_keys
 from robot.session.keys import MOTION_KEYS, MOTION_LABELS, judge, press, toggle_gripper
@@ -598,18 +599,18 @@ def _plan(plan: list[list[float]], names: Sequence[str]) -> str:
     lines, keys, far = [], [], 1e-3
     ways: dict[str, list[float]] = {}
     for i, name in enumerate(names):
-        if name == "gripper":
+        if name == GRIPPER:
             ways[name] = [action[i] for action in plan]
         elif name in ("dx", "dy", "dz"):
             ways[name] = [0.0, *accumulate(action[i] for action in plan)]
         elif name not in ("rx", "ry", "rz"):  # a joint: its way from where the plan begins
             ways[name] = [action[i] - plan[0][i] for action in plan]
-        if name in ways and name != "gripper":
+        if name in ways and name != GRIPPER:
             far = max(far, *map(abs, ways[name]))
     apart = min(18.0, (height - 16) / max(len(ways) - 1, 1))
-    colours = dict(zip([name for name in ways if name != "gripper"], cycle(_COLOURS), strict=False))
+    colours = dict(zip([name for name in ways if name != GRIPPER], cycle(_COLOURS), strict=False))
     for i, (name, way) in enumerate(ways.items()):
-        scale = [1 - value for value in way] if name == "gripper" else [0.5 - 0.5 * value / far for value in way]
+        scale = [1 - value for value in way] if name == GRIPPER else [0.5 - 0.5 * value / far for value in way]
         step = (width - 90) / max(len(scale) - 1, 1)
         points = " ".join(f"{k * step:.1f},{6 + (height - 12) * share:.1f}" for k, share in enumerate(scale))
         colour = colours.get(name, _GRIPPER_COLOUR)

@@ -20,7 +20,17 @@ from robot.control.settings import Behaviours, Settings
 from robot.control.status import Event, State, Status
 from robot.errors import ContractError, TongsError
 from robot.grip import OPENING_STATES
-from robot.interface import ActionChunk, ActionSpace, Images, Observation, Policy, PolicySpec, Robot, StreamedRobot
+from robot.interface import (
+    GRIPPER,
+    ActionChunk,
+    ActionSpace,
+    Images,
+    Observation,
+    Policy,
+    PolicySpec,
+    Robot,
+    StreamedRobot,
+)
 from robot.limits import Limits
 from robot.motions import RELEASE_WORDS, STOP_WORDS, Motion, parse_motion
 from robot.session.drive import JointDrive, ToolDrive, make_drive, require_velocity
@@ -777,8 +787,8 @@ class Session:
         self._newest = step
         if isinstance(self._drive, JointDrive):
             self._go_on_driving(self._drive, step)
-        if step.state == State.RUNNING and step.command is not None and "gripper" in self.robot.spec.action_space.names:
-            told = float(step.command[self.robot.spec.action_space.names.index("gripper")])
+        if step.state == State.RUNNING and step.command is not None and GRIPPER in self.robot.spec.action_space.names:
+            told = float(step.command[self.robot.spec.action_space.names.index(GRIPPER)])
             self._opening = told if self.robot.spec.action_space.gripper_open == 1.0 else 1.0 - told
         episode = self._episode
         if step.state == State.RUNNING and step.motion_source == "model" and step.motion not in ("", self._chosen):
