@@ -1,5 +1,7 @@
 """Low-rank adapters (LoRA, Hu et al. 2021) of a policy: merged into its weights, or kept beside them."""
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import hashlib

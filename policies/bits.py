@@ -1,5 +1,7 @@
 """Networks in fewer bits by bitsandbytes: linear layers in eight or four bits, computed with as they are."""
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from collections import Counter
