@@ -84,7 +84,7 @@ def _openvino(openvino: Any, file: Path, told: Mapping[str, Any], threads: int) 
         "INFERENCE_PRECISION_HINT": precision,
     }
     model = openvino.Core().compile_model(str(file), "CPU", settings)
-    wanted = {entry.get_any_name() for entry in model.inputs}
+    wanted = {name for entry in model.inputs for name in entry.get_names()}  # an input may have several
     request = model.create_infer_request()
 
     def run(arrays: Arrays) -> NDArray:
