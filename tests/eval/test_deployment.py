@@ -20,7 +20,7 @@ from eval.deployment import QuantizeConfig, Recorded, quantize
 from policies.base import PolicyModule, load_policy
 from policies.beso.config import Sampling
 from robot.errors import TongsError
-from robot.exported import ExportedPolicy
+from robot.exported import BACKENDS, ExportedPolicy
 from robot.interface import EE_DELTA
 from tests.conformance import check_policy
 from tests.policies import small as beso
@@ -61,11 +61,13 @@ def request(policy: str, data: str, output: Path, precision: str = "fp32", **cha
     return QuantizeConfig(policy, data, str(output), precision, frames=8, **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
 @pytest.mark.parametrize("kind", ["beso", "l1", "parallel", "diffusion"])
-def test_an_export_does_what_the_policy_does(kind: str, data: str, tmp_path: Path) -> None:
+def test_an_export_does_what_the_policy_does(kind: str, backend: str, data: str, tmp_path: Path) -> None:
     """Other observations and instructions than it was traced with, of other lengths, and several draws of noise."""
+    pytest.importorskip(BACKENDS[backend][0])
     policy = load_policy(saved(tmp_path / "policy", kind))
-    made = quantize(request(str(tmp_path / "policy"), data, tmp_path / "export"))
+    made = quantize(request(str(tmp_path / "policy"), data, tmp_path / "export", backend=backend))
     assert made.parity.cosine > 0.99999
     export = tongs.load_policy(made.folder)
     assert isinstance(export, ExportedPolicy)
