@@ -155,6 +155,11 @@ class DdsTransport:
     def close(self) -> None:
         self._closing.set()
         self._thread.join(timeout=2.0)
+        if not self._thread.is_alive():
+            # what is left of it in Python would keep the domain joined: every part of a participant refers to it
+            for entity in (self._waiting, self._participant, self._domain):
+                if entity is not None:
+                    entity.__del__()
 
     def _reporting(self, shown: str, action: Callable[[], None]) -> None:
         try:

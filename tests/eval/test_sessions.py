@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from robot.errors import ContractError, TongsError  # noqa: E402
 from robot.interface import EE_DELTA, ActionChunk, Observation, PolicySpec  # noqa: E402
 from robot.session.holder import Holder  # noqa: E402
 from robot.session.session import Session  # noqa: E402
+from tests.domains import new_domain  # noqa: E402
 from tests.robot.remote.toy import served  # noqa: E402
 from tests.robot.ros.memory import MemoryTransport  # noqa: E402
 
@@ -407,7 +407,7 @@ def test_an_arm_without_limits_or_of_another_kind_is_refused(tmp_path: Path) -> 
 def test_the_simulated_robot_of_another_process_is_driven_over_dds(tmp_path: Path) -> None:
     """With the expert, who knows where the drawer is: corrected, taken over, handed back and stopped on the way."""
     pytest.importorskip("cyclonedds")
-    domain, log = 60 + os.getpid() % 40, tmp_path / "robot.log"
+    domain, log = new_domain(), tmp_path / "robot.log"
     command = [sys.executable, str(ROOT / "tongs.py"), "ros", "node=robot", "task=open_drawer", f"domain={domain}"]
     with log.open("wb") as file:
         robot = subprocess.Popen([*command, "local=true"], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)

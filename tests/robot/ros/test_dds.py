@@ -2,7 +2,6 @@
 
 # no `from __future__ import annotations`: cyclonedds reads the types of fields as they stand
 
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from robot.errors import TongsError, UnreachableError  # noqa: E402
 from robot.ros import definitions  # noqa: E402
 from robot.ros.dds import DdsTransport, _wire_type  # noqa: E402
 from robot.ros.quality import LATCHED, SENSOR, Quality  # noqa: E402
+from tests.domains import new_domain  # noqa: E402
 
-DOMAIN = 100 + os.getpid() % 100
+DOMAIN, ANOTHER = new_domain(), new_domain()
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_bad_input(transport: DdsTransport, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_callback_that_raises_ends_nothing() -> None:
     told: list[tuple[str, Exception]] = []
-    transport = DdsTransport(DOMAIN + 1, local=True, on_error=lambda name, error: told.append((name, error)))
+    transport = DdsTransport(ANOTHER, local=True, on_error=lambda name, error: told.append((name, error)))
     transport.subscribe("/fragile", "std_msgs/msg/String", lambda message, _: int(message.data))
     publisher = transport.publisher("/fragile", "std_msgs/msg/String")
     assert soon(lambda: publisher.subscribers == 1)
@@ -209,6 +209,22 @@ def test_a_callback_that_raises_ends_nothing() -> None:
     assert soon(lambda: len(told) == 2)
     transport.close()
     assert told[0][0] == "/fragile" and isinstance(told[1][1], ValueError)
+
+
+def test_what_is_closed_has_left_its_domain() -> None:
+    """A domain is configured once in a process, so who comes next can join only if nothing of the last one is left."""
+    held = []
+    for round in range(2):
+        transport, heard = DdsTransport(ANOTHER, local=True), threading.Event()
+        transport.subscribe("/again", "std_msgs/msg/String", lambda *_, heard=heard: heard.set())
+        transport.serve("/service", "std_srvs/srv/Trigger", lambda request: request)
+        publisher = transport.publisher("/again", "std_msgs/msg/String")
+        assert soon(lambda publisher=publisher: publisher.subscribers == 1)
+        publisher.publish(transport.make("std_msgs/msg/String", data=str(round)))
+        assert heard.wait(60.0)
+        transport.close()
+        transport.close()
+        held += [transport, publisher]
 
 
 def test_raw_pictures_come_as_they_are_and_quickly(transport: DdsTransport) -> None:

@@ -19,12 +19,12 @@ pytest.importorskip("rosbags")
 from robot.errors import TongsError  # noqa: E402
 from robot.ros.client import Client  # noqa: E402
 from robot.ros.transport import Transport  # noqa: E402
+from tests.domains import new_domain  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "ros_ws" / "src" / "tongs_ros"
 PATIENCE = 1800.0
 """s that nothing takes on any machine."""
-DOMAIN = 10 + 2 * (os.getpid() % 45)
 
 pytestmark = pytest.mark.slow
 
@@ -138,7 +138,7 @@ class Graph:
 
 @pytest.mark.parametrize("nodes", [DdsNodes, RclpyNodes])
 def test_episodes_are_driven_to_success_and_the_same_ones_again(tmp_path: Path, nodes: Any) -> None:
-    graph = Graph(tmp_path, nodes(tmp_path, DOMAIN, "stepped"))
+    graph = Graph(tmp_path, nodes(tmp_path, new_domain(), "stepped"))
     try:
         ends = [graph.client.episode(index=index, seed=7, patience=PATIENCE) for index in (0, 1, 0)]
         assert all(end.success for end in ends), ends
@@ -155,7 +155,7 @@ def test_episodes_are_driven_to_success_and_the_same_ones_again(tmp_path: Path, 
 @pytest.mark.parametrize("nodes", [DdsNodes, RclpyNodes])
 def test_each_is_killed_in_turn(tmp_path: Path, nodes: Any) -> None:
     """In real time: a killed robot makes the runner hold, a killed runner leaves the arm where it is."""
-    graph = Graph(tmp_path, nodes(tmp_path, DOMAIN + 1, "real"))
+    graph = Graph(tmp_path, nodes(tmp_path, new_domain(), "real"))
     client, heard = graph.client, []
     graph.transport.subscribe("/joint_states", "sensor_msgs/msg/JointState", lambda message, _: heard.append(message))
 
@@ -208,9 +208,9 @@ def test_an_arm_of_a_file_is_a_robot_behind_topics(tmp_path: Path) -> None:
     (tmp_path / "arm.yaml").write_text("driver: robot.adapters.template:make\nsettings: {rate: 50}")
     command = [sys.executable, str(ROOT / "tongs.py"), "ros", "node=arm", f"arm={tmp_path / 'arm.yaml'}"]
     log = tmp_path / "arm.log"
-    # a domain of its own: the last of this file's
-    server = start([*command, f"domain={DOMAIN + 90}", "local=true"], log, dict(os.environ))
-    transport = DdsTransport(DOMAIN + 90, local=True)
+    domain = new_domain()
+    server = start([*command, f"domain={domain}", "local=true"], log, dict(os.environ))
+    transport = DdsTransport(domain, local=True)
     joints = {"joints": list(template.JOINTS), "unit": "rad"}
     commands = [
         {"topic": ARM, "type": TRAJECTORY, "time": "reception", **joints},

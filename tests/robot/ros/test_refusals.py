@@ -22,6 +22,7 @@ from robot.ros import definitions  # noqa: E402
 from robot.ros.arm import TopicArm  # noqa: E402
 from robot.ros.runner import Lifecycle, PolicyRunner  # noqa: E402
 from robot.topic_map import TopicMap  # noqa: E402
+from tests.domains import new_domain  # noqa: E402
 from tests.robot.control.arms import Line  # noqa: E402
 from tests.robot.ros.memory import MemoryTransport  # noqa: E402
 
@@ -140,7 +141,7 @@ def test_a_topic_of_an_unknown_type() -> None:
     pytest.importorskip("cyclonedds")
     from robot.ros.dds import DdsTransport
 
-    transport = DdsTransport(99, local=True)
+    transport = DdsTransport(new_domain(), local=True)
     with pytest.raises(TongsError, match=sentence):
         TopicArm(transport, topic_map, panda.LIMITS)
     transport.close()

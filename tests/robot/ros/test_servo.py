@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,12 +27,12 @@ from robot.skills import POSE_STATE  # noqa: E402
 from robot.topic_map import TopicMap  # noqa: E402
 from robot.turning import TURNING_STATE  # noqa: E402
 from tests.conformance import check_streamed_robot  # noqa: E402
+from tests.domains import new_domain  # noqa: E402
 from tests.robot.control.arms import JointArm, Line, ToolArm  # noqa: E402
 from tests.robot.ros.memory import MemoryTransport  # noqa: E402
 from tests.robot.ros.servo_node import MAP, ServoArm, topic_map  # noqa: E402
 
 PATIENCE = 120.0
-NUMBERS = itertools.count()
 
 
 def soon(condition: Any) -> bool:
@@ -52,9 +50,8 @@ def graph() -> Iterator[Any]:
     pytest.importorskip("cyclonedds")
     from robot.ros.dds import DdsTransport
 
-    domain = 10 + 4 * (os.getpid() % 22) + next(NUMBERS)
     errors: list[str] = []
-    transport = DdsTransport(domain, True, lambda name, error: errors.append(f"{name}: {error}"))
+    transport = DdsTransport(new_domain(), True, lambda name, error: errors.append(f"{name}: {error}"))
     yield transport
     transport.close()
     assert not errors
